@@ -1,0 +1,108 @@
+# Everything a developer or CI runs. Needs Python 3.11 or newer (with venv), make and git; the rest is installed
+# into .venv from hashed requirements. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+VENV_TRITON ?= .venv-triton
+BIN := $(VENV)/bin
+# More arguments for pytest, the demo or a benchmark: make test ARGS='-k rollback -x'
+ARGS ?=
+IMAGE ?= model-sidecar:dev
+
+# From 1.29 on, onnxruntime reports to its vendor over the network, and leaves files in $HOME, unless told not to
+# before it is imported. The sidecar tells it so itself; this is for tests and benchmarks that import it first.
+export ORT_DISABLE_TELEMETRY := 1
+
+# The first Python on PATH that is new enough; PYTHON=… names another.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+
+# Hashed or local, never resolved: an installation is the one that was tested. Quiet but for errors.
+PIP := -m pip --disable-pip-version-check install -qq
+DISTRIBUTIONS := client/pyproject.toml sidecar/pyproject.toml
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------------------------------------- environments
+.PHONY: venv venv-triton
+venv: $(VENV)/.installed ## set up .venv (the other targets do so themselves)
+venv-triton: $(VENV_TRITON)/.installed ## set up .venv-triton, where tritonclient finds its protobuf 6
+
+define require_python
+	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer with venv on PATH (name one with PYTHON=…)' >&2; exit 1; }
+endef
+
+$(VENV)/.installed: requirements/dev.txt requirements/models.txt $(DISTRIBUTIONS)
+	$(require_python)
+	@echo 'Setting up $(VENV) with $(PYTHON): a minute or two, once'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
+	@$(BIN)/python $(PIP) --require-hashes --no-deps -r requirements/models.txt
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e client -e sidecar
+	@touch $@
+
+$(VENV_TRITON)/.installed: requirements/tritonclient.txt client/pyproject.toml
+	$(require_python)
+	@echo 'Setting up $(VENV_TRITON) with $(PYTHON)'
+	@$(PYTHON) -m venv --clear $(VENV_TRITON)
+	@$(VENV_TRITON)/bin/python $(PIP) --require-hashes -r requirements/tritonclient.txt
+	@$(VENV_TRITON)/bin/python $(PIP) --no-deps --no-build-isolation -e client
+	@touch $@
+
+# ---------------------------------------------------------------------------------------------- every day
+.PHONY: demo check test fix bench
+demo: venv ## train, publish, serve, deploy, break and roll back a real model
+	@$(BIN)/model-sidecar demo $(ARGS)
+
+# Each check runs even if an earlier one failed: one round shows everything there is to mend.
+check: venv ## formatting, lint, types, rooms, protos, Dockerfile
+	@failed=; \
+	step() { local name=$$1 out; shift; \
+		if out=$$("$$@" 2>&1); then echo "ok      $$name"; else echo "FAILED  $$name: $$*"; echo "$$out"; failed=1; fi; }; \
+	step 'format      ' $(BIN)/ruff format --check .; \
+	step 'lint        ' $(BIN)/ruff check --quiet --output-format concise .; \
+	step 'types       ' $(BIN)/mypy; \
+	step 'rooms       ' $(BIN)/lint-imports --no-logo; \
+	step 'protos      ' $(BIN)/buf lint proto; \
+	step 'wire, fresh ' $(BIN)/python scripts/generate_wire.py --check; \
+	step 'Dockerfile  ' $(BIN)/hadolint Dockerfile; \
+	test -z "$$failed"
+
+test: venv venv-triton ## all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+fix: venv ## format, and mend what lint can mend itself
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
+	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
+
+# ---------------------------------------------------------------------------------------------- generated files
+.PHONY: proto lock
+proto: venv ## regenerate the wire descriptors and stubs from proto/
+	@$(BIN)/python scripts/generate_wire.py
+
+lock: venv ## resolve requirements/*.txt anew (ARGS=--upgrade moves every pin)
+	@UV=$(BIN)/uv scripts/lock.sh $(ARGS)
+
+# ---------------------------------------------------------------------------------------------- the image
+.PHONY: image image-test
+image: ## build the container image with docker, podman or buildah (as root, Debian's buildah is installed if none is)
+	@IMAGE=$(IMAGE) scripts/image.sh
+
+image-test: venv image ## serve from the image as uid 65532 on a read-only root, and predict
+	@IMAGE=$(IMAGE) $(BIN)/python scripts/image_test.py
+
+# ---------------------------------------------------------------------------------------------- leftovers
+.PHONY: clean
+clean: ## remove what the targets above made: environments, caches, the demo's store
+	@rm -rf $(VENV) $(VENV_TRITON) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist model-sidecar-demo
+	@find client sidecar tests scripts benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
