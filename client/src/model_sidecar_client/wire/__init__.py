@@ -1,0 +1,1 @@
+"""The wire: message classes and method tables of the protocols that client and sidecar speak."""
