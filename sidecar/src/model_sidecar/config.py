@@ -1,0 +1,131 @@
+"""The settings of `serve`, parsed once and frozen. How they are gathered (flag, environment, file) is the CLI's part."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from model_sidecar.errors import ConfigurationError
+from model_sidecar.release.names import Environment, ModelName
+
+_DURATION = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|m|h)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(?P<count>[0-9]+)(?P<unit>B|KiB|MiB|GiB)?", re.ASCII)
+_BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SUN_PATH_BYTES = 107
+_GRPC_LARGEST = (1 << 31) - 1
+
+
+class StandbyPolicy(StrEnum):
+    """Whether the version before the live one stays resident, to be rolled back to in milliseconds."""
+
+    RESIDENT = "resident"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a Unix socket's path, or a TCP host and port (port 0: any free one)."""
+
+    path: str | None = None
+    host: str = ""
+    port: int = 0
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether this is a Unix socket."""
+        return self.path is not None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.is_unix or self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """Everything that `model-sidecar serve` can be told; each has the option, variable and key of the same name."""
+
+    store: Path
+    models: tuple[ModelName, ...]
+    environment: Environment
+    state_dir: Path | None = None
+    data: tuple[Address, ...] = ()
+    control: tuple[Address, ...] = ()
+    http: Address | None = None
+    standby: StandbyPolicy = StandbyPolicy.RESIDENT
+    poll_interval_s: float = 1.0
+    file_events: bool = True
+    max_message_bytes: int = 64 << 20
+    allow_external_data: bool = False
+    threads: int = 0
+    max_inflight: int = 1024
+    drain_timeout_s: float = 20.0
+    socket_mode: int = 0o660
+    sidecar_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ConfigurationError("no model to serve: name at least one with --model")
+        if not self.data:
+            raise ConfigurationError("nowhere to answer predictions: name at least one address with --data")
+        for address in self.control:
+            if not address.is_loopback:
+                raise ConfigurationError(
+                    f"--control {address}: deployment calls are not authenticated over TCP, so only a Unix socket or "
+                    "a loopback address is accepted"
+                )
+        if self.http is not None and self.http.is_unix:
+            raise ConfigurationError(
+                f"--http {self.http} is a Unix socket: expected host:port, such as 127.0.0.1:8002"
+            )
+        if self.poll_interval_s < 0.01:  # noqa: PLR2004 - below that, looking is all the sidecar does
+            raise ConfigurationError(f"--poll-interval is {self.poll_interval_s} s: expected at least 10ms")
+        if not 1 <= self.max_message_bytes <= _GRPC_LARGEST:
+            raise ConfigurationError(f"--max-message is {self.max_message_bytes} bytes: gRPC takes 1 to {_GRPC_LARGEST}")
+
+    @property
+    def lanes(self) -> int:
+        """How many predictions run at once: as told, or one per core that this process may use."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from '250ms', '1s', '5m', '2h'; ConfigurationError otherwise."""
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise ConfigurationError(f"{text!r} is not a duration: expected a number with ms, s, m or h, such as 500ms")
+    return float(match["count"]) * _SECONDS[match["unit"]]
+
+
+def parse_size(text: str) -> int:
+    """Bytes from '64MiB', '512KiB', '1048576'; ConfigurationError otherwise."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ConfigurationError(f"{text!r} is not a size: expected a number with B, KiB, MiB or GiB, such as 64MiB")
+    return int(match["count"]) * _BYTES[match["unit"]]
+
+
+def parse_address(text: str) -> Address:
+    """An address from 'unix:/path', 'unix:///path' or 'host:port'; ConfigurationError otherwise."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        path = path.removeprefix("//") if path.startswith("///") else path
+        if not path or "\0" in path:
+            raise ConfigurationError(f"{text!r} names no socket: expected unix:/path/of.sock")
+        if len(os.fsencode(path)) > _SUN_PATH_BYTES:
+            raise ConfigurationError(f"socket path {path!r} is too long: the system takes {_SUN_PATH_BYTES} bytes")
+        return Address(path=path)
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:  # noqa: PLR2004
+        raise ConfigurationError(f"{text!r} is not an address: expected unix:/path/of.sock or host:port")
+    return Address(host=host, port=int(port))

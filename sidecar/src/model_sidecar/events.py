@@ -1,0 +1,133 @@
+"""What happened, as frozen records. Whoever made it happen tells one callable; telemetry, health and the log listen.
+
+A listener must be quick and must not raise: it is called on the thread that did the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from model_sidecar.errors import Reason
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.names import Environment, ModelName, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One model in one environment: what has a pointer, a ledger and a stage of its own."""
+
+    model: ModelName
+    environment: Environment
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.environment}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at a site."""
+
+    site: Site
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStarted(Event):
+    """A candidate is being verified, loaded and warmed."""
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Event):
+    """A candidate is verified, loaded and warmed. Seconds by phase: "verify", "load", "warm"."""
+
+    version: Version
+    manifest: Digest
+    phases_s: Mapping[str, float]
+    golden_examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Event):
+    """A version may not answer, or an operator's wish could not be granted; what was live answers on."""
+
+    version: Version | None
+    reason: Reason
+    message: str
+    verification: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Event):
+    """This sidecar wrote a record. `trigger` is "operator" or "pointer"."""
+
+    generation: int
+    version: Version
+    action: str
+    trigger: str
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published(Event):
+    """Another version answers from now on. `generation` is None under an externally managed pointer."""
+
+    version: Version
+    manifest: Digest
+    generation: int | None
+    previous: Version | None
+    standby: Version | None
+    from_standby: bool
+    took_s: float
+    phases_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Restated(Event):
+    """The head moved on, to the version that was live already."""
+
+    version: Version
+    manifest: Digest
+    generation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyReady(Event):
+    """A version became resident as the standby without having been live in this process."""
+
+    version: Version
+    manifest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Released(Event):
+    """A version is no longer resident: its last request was answered and its memory given back."""
+
+    version: Version
+    manifest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRead(Event):
+    """A look at the pointer and the ledger succeeded."""
+
+    at: datetime
+    generation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUnreadable(Event):
+    """A look at the pointer or the ledger failed; what is live answers on."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draining(Event):
+    """The sidecar is going down: no new request is taken."""
+
+
+Listener = Callable[[Event], None]
