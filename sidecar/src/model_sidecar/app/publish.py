@@ -1,0 +1,240 @@
+"""From a build directory to a version in the store: described, rehearsed as `serve` would, and only then in place."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model_sidecar.app.builds import Build, read_build
+from model_sidecar.app.golden_inputs import answered
+from model_sidecar.errors import InvalidRequestError
+from model_sidecar.model.golden import write_examples
+from model_sidecar.model.loaded import LoadedModel
+from model_sidecar.model.loader import load
+from model_sidecar.model.rehearsal import rehearse
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.manifest import (
+    BASELINE,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    FileEntry,
+    Golden,
+    OutputRoles,
+    Role,
+)
+from model_sidecar.release.names import ModelName, Version, parse_version
+from model_sidecar.release.tensors import Signature
+from model_sidecar.store.publishing import Staging, stage
+from model_sidecar.store.verifying import VerifiedVersion
+from model_sidecar.store.versions import VersionStore
+
+_CLASSIFIER_OUTPUTS = (("label", "probabilities"), ("output_label", "output_probability"))
+"""What skl2onnx and onnxmltools call a classifier's outputs."""
+_PROVISIONAL = frozenset({"model", "version", "model_hash", "files"})
+_TOLD = ("training_date", "data_snapshot_id", "framework")
+"""Facts that only the publisher knows, and that somebody will look for at 3 AM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishFacts:
+    """What the publisher says of a version; None leaves it to the build's own manifest."""
+
+    training_date: str | None = None
+    data_snapshot_id: str | None = None
+    preprocessing_version: str | None = None
+    framework: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    deployed_by: str | None = None
+    rollback_target: Version | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A version that is now in the store. `manifest` is its identity; `path` is its directory."""
+
+    model: ModelName
+    version: Version
+    path: Path
+    manifest: Digest
+    files: Mapping[str, FileEntry]
+    signature: Signature
+    golden_examples: int
+    warnings: tuple[str, ...]
+
+
+def publish(
+    build_dir: Path,
+    store: VersionStore,
+    *,
+    model: ModelName,
+    version: Version,
+    facts: PublishFacts,
+    golden_inputs: Path | None = None,
+    allow_external_data: bool = False,
+) -> Published:
+    """Publish what a build directory holds as a version that `serve` would take, or not at all.
+
+    Args:
+        build_dir: a build directory (docs/contract.md, section 3); it is left as it is.
+        store: where to publish.
+        model: whose version it is; its first one makes its directory.
+        version: what it will be called.
+        facts: what goes into the manifest, before what the build's own manifest says.
+        golden_inputs: an `.npz` file of arrays `<input>` or `input:<input>`, further calls `@2`, `@3`; what the model
+            answers to them becomes the golden examples.
+        allow_external_data: whether weights may stand in files of their own.
+
+    Raises:
+        NotFoundError: there is no build.
+        InvalidRequestError: `golden_inputs` where the build has golden examples; a `rollback_target` that is no name.
+        VerificationError: `serve` would refuse it, or the build contradicts itself or `facts`. Nothing was published.
+        RefusedError: VERSION_EXISTS.
+        StoreError: the build cannot be read, or the store cannot be written. Nothing was published.
+        CommitStateUnknownError: published, but perhaps not durable yet.
+    """
+    build = read_build(build_dir, allow_external_data=allow_external_data)
+    build.check_names(model, version)
+    if golden_inputs is not None and GOLDEN in build.roles:
+        raise InvalidRequestError(
+            f"{build_dir} holds {GOLDEN}, so {golden_inputs} is one too many: leave one of the two away"
+        )
+    with stage(store.layout, model=model, version=version) as staging:
+        files = {
+            name: staging.copy(build_dir / name, name=name, role=role) for name, role in build.roles.items()
+        }
+        build.check_bytes(files)
+        fields = _fields(build, facts, staging, files)
+        # The signature is the loaded model's, and loading needs a manifest: so a first one without it.
+        staging.write(
+            MANIFEST, _json({name: value for name, value in fields.items() if name in _PROVISIONAL})
+        )
+        with _loaded(staging, allow_external_data=allow_external_data) as (loaded, _):
+            if golden_inputs is not None:
+                made = write_examples(answered(loaded, golden_inputs))
+                files[GOLDEN] = staging.write(GOLDEN, made, role=Role.GOLDEN)
+            fields = _completed(fields, files, loaded.signature)
+        staging.write(MANIFEST, _json(fields))
+        # From here on exactly what serve does with it.
+        with _loaded(staging, allow_external_data=allow_external_data) as (loaded, verified):
+            rehearsal = rehearse(loaded, verified)
+        warnings = _warnings(fields, rehearsal.examples, store.versions(model))
+        staging.commit()
+        return Published(
+            model=model,
+            version=version,
+            path=staging.target,
+            manifest=verified.manifest.digest,
+            files=verified.manifest.files,
+            signature=loaded.signature,
+            golden_examples=rehearsal.examples,
+            warnings=warnings,
+        )
+
+
+@contextmanager
+def _loaded(staging: Staging, *, allow_external_data: bool) -> Iterator[tuple[LoadedModel, VerifiedVersion]]:
+    with (
+        staging.verify(allow_external_data=allow_external_data) as verified,
+        closing(load(verified, allow_external_data=allow_external_data)) as loaded,
+    ):
+        yield loaded, verified
+
+
+def _fields(
+    build: Build, facts: PublishFacts, staging: Staging, files: Mapping[str, FileEntry]
+) -> dict[str, Any]:
+    """The manifest's fields, but for what only the loaded model can tell."""
+    own = build.fields
+    told = {
+        name: getattr(facts, name) if getattr(facts, name) is not None else own.get(name)
+        for name in ("training_date", "data_snapshot_id", "preprocessing_version", "framework")
+    }
+    target = facts.rollback_target or own.get("rollback_target")
+    fields = {
+        "schema_version": 1,
+        "model": staging.model,
+        "version": staging.version,
+        "model_hash": files[MODEL].digest,
+        **{name: value for name, value in told.items() if value is not None},
+        "metrics": _joined(own.get("metrics", {}), facts.metrics),
+        "deployed_by": facts.deployed_by or own.get("deployed_by") or _user(),
+        "rollback_target": None if target is None else parse_version(str(target)),
+        "files": _listed(files),
+        "provenance": _joined(own.get("provenance", {}), facts.provenance),
+    }
+    return {**fields, **{name: value for name, value in own.items() if name not in fields}}
+
+
+def _completed(
+    fields: Mapping[str, Any], files: Mapping[str, FileEntry], signature: Signature
+) -> dict[str, Any]:
+    """The fields of the full form. What the build's own manifest says of these stands, and is verified like all else."""
+    completed = {
+        **fields,
+        "files": _listed(files),
+        "signature": fields.get("signature", asdict(signature)),
+        "outputs": fields.get("outputs", asdict(_output_roles(signature))),
+    }
+    if GOLDEN in files:
+        completed["golden"] = _joined(asdict(Golden(GOLDEN)), fields.get("golden", {}))
+    if BASELINE in files:
+        completed["baseline"] = _joined({"path": BASELINE}, fields.get("baseline", {}))
+    return completed
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Both objects' fields, the second's first. What is no object stands, for the manifest's parser to refuse."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return {**first, **second}
+    return second if isinstance(first, Mapping) else first
+
+
+def _listed(files: Mapping[str, FileEntry]) -> dict[str, Any]:
+    return {name: asdict(entry) for name, entry in sorted(files.items())}
+
+
+def _output_roles(signature: Signature) -> OutputRoles:
+    names = {spec.name for spec in signature.outputs}
+    for prediction, confidence in _CLASSIFIER_OUTPUTS:
+        if {prediction, confidence} <= names:
+            return OutputRoles("classification", prediction, confidence)
+    return OutputRoles()
+
+
+def _warnings(fields: Mapping[str, Any], examples: int, versions: list[Version]) -> tuple[str, ...]:
+    warnings = []
+    if not examples:
+        warnings.append(
+            f"no golden examples: the version will be warmed but not checked. Put {GOLDEN} into the build, or have it "
+            "made with --golden-inputs"
+        )
+    untold = [name for name in _TOLD if name not in fields]
+    if untold:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in untold)
+        warnings.append(f"the manifest says nothing of {', '.join(untold)}: tell it with {flags}")
+    target = fields["rollback_target"]
+    if target is not None and target not in versions:
+        warnings.append(
+            f"rollback_target {target} is no version of the store: rolling back to it would be refused"
+        )
+    return tuple(warnings)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a numeric user without an entry, as containers have
+        return f"uid {os.getuid()}"
+
+
+def _json(fields: Mapping[str, Any]) -> bytes:
+    # What JSON cannot hold (NaN, half a surrogate pair) is written as Python does, for the manifest's parser to refuse.
+    return json.dumps(fields, indent=2, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"

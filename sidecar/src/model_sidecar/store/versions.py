@@ -1,0 +1,155 @@
+"""The versions of a store: which there are, what their manifests say, and whether they may answer.
+
+Everything here reads, in the caller's thread, and may block for as long as the store does: no event loop's business.
+Any thread may call any of it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Hashable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from model_sidecar.errors import InvalidNameError, NotFoundError, Reason
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.manifest import Manifest
+from model_sidecar.release.names import ModelName, Version, parse_version, version_order
+from model_sidecar.store.faults import store_faults
+from model_sidecar.store.layout import Layout
+from model_sidecar.store.opening import open_directory, open_root
+from model_sidecar.store.verifying import VerifiedVersion, VersionDirectory
+
+
+class VersionStore:
+    """The version directories below a store's root.
+
+    Attributes:
+        layout: where things are.
+        allow_external_data: whether a version may keep its weights in files beside its model.
+    """
+
+    def __init__(self, root: Path, *, allow_external_data: bool = False) -> None:
+        self.layout = Layout(root)
+        self.allow_external_data = allow_external_data
+
+    def versions(self, model: ModelName) -> list[Version]:
+        """The names of a model's versions, newest first; whether they verify is another question.
+
+        None where the store has no directory of that model.
+
+        Raises:
+            VerificationError: SYMLINK_REFUSED; the model's directory is one.
+            StoreError: the store cannot be read.
+        """
+        shown = self.layout.model(model)
+        found = []
+        with ExitStack() as opened:
+            directory = self._open_model(model, opened)
+            if directory is None:
+                return []
+            with store_faults(shown), os.scandir(directory) as entries:
+                for entry in entries:
+                    # A symlink is listed, so that verifying it can say what is wrong with it.
+                    if entry.is_dir(follow_symlinks=False) or entry.is_symlink():
+                        found += _as_version(entry.name)
+        return sorted(found, key=version_order, reverse=True)
+
+    def manifest(self, model: ModelName, version: Version) -> Manifest:
+        """What a version's manifest says; its files are not looked at.
+
+        Raises:
+            NotFoundError, VerificationError, StoreError: as `verify` does over a manifest.
+        """
+        with self._open_version(model, version) as directory:
+            return directory.manifest()
+
+    def fingerprint(self, model: ModelName, version: Version) -> Hashable:
+        """A value that is another one once anything in the version's directory has changed; None while it is absent.
+
+        Cheap (one listing, no file is opened), so that a version that was refused or incomplete is verified again
+        when there is reason to. It says nothing about whether the bytes are right.
+
+        Raises:
+            StoreError: the store cannot be read. Never for absence.
+        """
+        shown = self.layout.version(model, version)
+        with store_faults(shown):
+            try:
+                directory = shown.lstat()
+                if not stat.S_ISDIR(directory.st_mode):
+                    return _marks(directory)
+                with os.scandir(shown) as entries:
+                    return _marks(directory), frozenset(
+                        (entry.name, _entry_marks(entry)) for entry in entries
+                    )
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def verify(
+        self, model: ModelName, version: Version, *, expected_manifest: Digest | None = None
+    ) -> VerifiedVersion:
+        """A version whose every file was copied once, and has the bytes that its manifest promises.
+
+        Args:
+            model: whose version it is.
+            version: which one.
+            expected_manifest: the identity that a ledger's record gave it; None takes it as it is.
+
+        Returns:
+            The version with all listed files; the caller closes it.
+
+        Raises:
+            NotFoundError: VERSION_NOT_FOUND.
+            IncompleteVersionError: MANIFEST_MISSING, FILE_MISSING, or SIZE_MISMATCH of a file that is too small.
+            VerificationError: any other check that failed; `reason` says which.
+            StoreError: the store cannot be read; what the version is, is not known.
+        """
+        with self._open_version(model, version) as directory:
+            return directory.verify(
+                expected_manifest=expected_manifest, allow_external_data=self.allow_external_data
+            )
+
+    @contextmanager
+    def _open_version(self, model: ModelName, version: Version) -> Iterator[VersionDirectory]:
+        shown = self.layout.version(model, version)
+        with ExitStack() as opened:
+            parent = self._open_model(model, opened)
+            descriptor = None if parent is None else open_directory(parent, version, shown=shown)
+            if descriptor is None:
+                raise NotFoundError(
+                    f"model {model} has no version {version}: there is no directory {shown}. Publish it first",
+                    reason=Reason.VERSION_NOT_FOUND,
+                    model=model,
+                    version=version,
+                )
+            opened.callback(os.close, descriptor)
+            yield VersionDirectory(model=model, version=version, descriptor=descriptor, shown=shown)
+
+    def _open_model(self, model: ModelName, opened: ExitStack) -> int | None:
+        root = open_root(self.layout.root)
+        opened.callback(os.close, root)
+        directory = open_directory(root, model, shown=self.layout.model(model))
+        if directory is not None:
+            opened.callback(os.close, directory)
+        return directory
+
+
+def _as_version(name: str) -> list[Version]:
+    try:
+        return [parse_version(name)]
+    except InvalidNameError:
+        return []
+
+
+def _entry_marks(entry: os.DirEntry[str]) -> tuple[int, ...] | None:
+    try:
+        return _marks(entry.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+
+
+def _marks(found: os.stat_result) -> tuple[int, ...]:
+    # The mode too: a file that could not be read becomes readable by it alone.
+    return found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns
