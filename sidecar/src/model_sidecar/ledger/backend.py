@@ -1,0 +1,55 @@
+"""Where records are kept, as the ledger needs it: numbered slots, each filled once and never changed."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class GenerationTakenError(Exception):
+    """Another writer's record already stands in the slot. Private to this room: the ledger says who won."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(f"generation {generation} is taken")
+        self.generation = generation
+
+
+class Backend(Protocol):
+    """The slots.
+
+    Every method may be called from any thread, may block as long as the storage does, and raises StoreError when the
+    storage cannot be read or written.
+    """
+
+    def read(self, generation: int) -> bytes | None:
+        """The record's bytes, or None where there is none yet.
+
+        Raises:
+            StoreError: LEDGER_INVALID where something stands there that cannot be a record.
+        """
+
+    def put_if_absent(self, generation: int, content: bytes) -> None:
+        """Fill the slot, atomically and durably. Filling it again with the very same bytes succeeds.
+
+        Raises:
+            GenerationTakenError: other bytes stand there. Nothing was changed.
+            StoreFullError, StoreError: nothing was recorded.
+            CommitStateUnknownError: the record may be there, but perhaps not for good.
+        """
+
+    def settle(self, generation: int) -> None:
+        """Make durable what is visible in the slot, before it is acknowledged a second time.
+
+        Raises:
+            CommitStateUnknownError: it may still get lost.
+        """
+
+    def latest_hint(self) -> int:
+        """Some generation up to which records probably exist, or 0: where to begin to look, never an answer."""
+
+    def vanished(self) -> bool:
+        """Whether every record that was read or written here is gone, though the place for them can be reached.
+
+        Raises:
+            StoreError: it cannot be reached.
+        """
+        ...

@@ -1,0 +1,200 @@
+"""The face of the ledger: the active pointer's file, as people, scripts and other languages read and write it.
+
+It is derived. Nothing is lost when it is: the head says what should answer, and whoever finds the face missing or
+lagging writes it again. Here it is only read and written; what a reading means is `reconcile`'s business.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_sidecar.errors import Reason, VerificationError
+from model_sidecar.ledger.disk import (
+    Disk,
+    FileRead,
+    discard,
+    read_file,
+    store_trouble,
+    sweep,
+    sync_directory,
+    temporary_beside,
+    write_file,
+)
+from model_sidecar.ledger.record import Record, actor_document, format_timestamp
+from model_sidecar.release.digests import Digest, digest_of
+from model_sidecar.release.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
+
+# What somebody has put there in place of a file we can read. Other errors are the storage's.
+_NOT_READABLE_AS_IT_STANDS = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which edit of the pointer this is. Equal identities: nothing has happened since."""
+
+    content: Digest
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One look at the pointer's file.
+
+    Attributes:
+        content: its bytes; None when there is no file, or one that cannot be read.
+        identity: None when there is no file.
+        pointer: what it says; None when there is no file, or a `problem`.
+        problem: POINTER_INVALID: there is something, but no pointer.
+        externally_managed: somebody else owns the file: follow it, never write it (see `PointerFace`).
+    """
+
+    content: bytes | None = None
+    identity: Identity | None = None
+    pointer: Pointer | None = None
+    problem: VerificationError | None = None
+    externally_managed: bool = False
+
+
+class PointerFace:
+    """The pointer's file. May be used from any thread; blocks as long as the storage does.
+
+    The pointer is *externally managed* when one of these holds:
+
+    - `active.json` is itself a symbolic link, as in a mounted ConfigMap: a rename would replace the link;
+    - it lies on a read-only mount of its own (a ConfigMap's `subPath`);
+    - its directory, or where that is missing the nearest one above it, cannot be written by this process: a read-only
+      mount, or permissions. (root ignores permissions, but not mounts.)
+
+    Args:
+        path: `…/environments/<environment>/active.json`.
+        disk: the system calls.
+    """
+
+    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
+        self._path = path
+        self._disk = disk or Disk()
+        # Only ever goes from False to True, so that a race costs a second look at most.
+        self._swept = False
+
+    @property
+    def path(self) -> Path:
+        """Where the pointer is."""
+        return self._path
+
+    def read(self) -> Reading:
+        """Look at the pointer. Symbolic links are followed: a ConfigMap is a chain of them.
+
+        Raises:
+            StoreError: the storage failed, so that nothing is known about the pointer.
+        """
+        external = self.externally_managed()
+        try:
+            found = read_file(self._disk, self._path, limit=MAX_POINTER_BYTES, follow_symlink=True)
+        except FileNotFoundError:
+            return Reading(externally_managed=external)
+        except OSError as error:
+            if error.errno not in _NOT_READABLE_AS_IT_STANDS:
+                raise store_trouble(error, f"cannot read {self._path}") from error
+            return Reading(
+                identity=Identity(digest_of(b""), 0, 0),
+                problem=self._problem(f"cannot be read: {error.strerror}"),
+                externally_managed=external,
+            )
+        return self._parsed(found, externally_managed=external)
+
+    def write(self, record: Record, *, replacing: Reading | None = None) -> bool:
+        """Show this record, by an atomic replacement of the whole file.
+
+        Args:
+            record: what to show.
+            replacing: what was read before the decision to write: when the file is not the same any more, somebody
+                has edited it meanwhile, and it is left alone.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            StoreError: it was not written, or perhaps not for good. The record stands in any case.
+        """
+        temporary = temporary_beside(self._path)
+        try:
+            try:
+                now_s = write_file(self._disk, temporary, render(record))
+                if replacing is not None and self.read().identity != replacing.identity:
+                    return False
+                self._disk.rename(temporary, self._path)
+            finally:
+                discard(self._disk, temporary)
+            sync_directory(self._disk, self._path.parent)
+        except OSError as error:
+            raise store_trouble(error, f"cannot write {self._path}") from error
+        if not self._swept:
+            self._swept = True
+            sweep(self._disk, self._path.parent, now_s=now_s)
+        return True
+
+    def externally_managed(self) -> bool:
+        """Whether the pointer is somebody else's to write, by the rule above."""
+        if self._path.is_symlink():
+            return True
+        try:
+            if os.statvfs(self._path).f_flag & os.ST_RDONLY:
+                return True
+        except OSError:
+            # No such file, or trouble that reading it will tell.
+            pass
+        directory = next((each for each in self._path.parents if each.exists()), self._path.parent)
+        return not os.access(directory, os.W_OK | os.X_OK)
+
+    def _parsed(self, found: FileRead, *, externally_managed: bool) -> Reading:
+        content = found.content
+        identity = Identity(digest_of(content or b""), found.mtime_ns, found.inode)
+        if content is None:
+            return Reading(
+                identity=identity,
+                problem=self._problem("is not a regular file"),
+                externally_managed=externally_managed,
+            )
+        try:
+            pointer = parse_pointer(content)
+        except VerificationError as problem:
+            return Reading(
+                content=content, identity=identity, problem=problem, externally_managed=externally_managed
+            )
+        return Reading(
+            content=content, identity=identity, pointer=pointer, externally_managed=externally_managed
+        )
+
+    def _problem(self, what: str) -> VerificationError:
+        return VerificationError(
+            f'{self._path} {what}. Expected a file with {{"version": "2024.01.15.prod"}}',
+            reason=Reason.POINTER_INVALID,
+        )
+
+
+def document(record: Record) -> dict[str, object]:
+    """What the pointer says about its record, in the order in which a person reads it."""
+    return {
+        "schema": record.schema,
+        "model": record.model,
+        "environment": record.environment,
+        "version": record.version,
+        "generation": record.generation,
+        "record_sha256": record.sha256,
+        "manifest_sha256": record.manifest_sha256,
+        "previous_version": record.previous_version or "",
+        "action": record.action.value,
+        "actor": actor_document(record.actor),
+        "reason": record.reason,
+        "timestamp": format_timestamp(record.timestamp),
+    }
+
+
+def render(record: Record) -> bytes:
+    """The pointer's bytes for this record."""
+    return json.dumps(document(record), indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"

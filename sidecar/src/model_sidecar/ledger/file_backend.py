@@ -1,0 +1,157 @@
+"""Records as files: `<environment>/ledger/<generation, 20 digits>.json`, on a local disk or a shared volume.
+
+A record is first a hidden temporary file, written and synced, and becomes visible by link(2), which the file system
+(over NFS: its server) does for exactly one writer. rename(2) would not do: it replaces what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from pathlib import Path
+
+from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError
+from model_sidecar.ledger.backend import GenerationTakenError
+from model_sidecar.ledger.disk import (
+    Disk,
+    discard,
+    read_file,
+    store_trouble,
+    sweep,
+    sync_directory,
+    temporary_beside,
+    write_file,
+)
+from model_sidecar.ledger.record import MAX_READ_BYTES
+
+_NAME = re.compile(r"[0-9]{20}\.json", re.ASCII)
+
+
+class FileBackend:
+    """The `Backend` in a directory. May be used from any thread and any number of processes.
+
+    Args:
+        directory: `…/<model>/environments/<environment>/ledger`. It, its parent and its parent's parent are made at
+            the first commit. The model's directory is not: if that is missing, the store is not mounted.
+        disk: the system calls.
+    """
+
+    def __init__(self, directory: Path, *, disk: Disk | None = None) -> None:
+        self._directory = directory
+        self._disk = disk or Disk()
+        # Both only ever go from False to True, so that a race costs a second look at most.
+        self._seen = False
+        self._swept = False
+
+    def read(self, generation: int) -> bytes | None:
+        """See `Backend.read`. A directory that was there and is not any more is an error, not an empty ledger."""
+        path = self._path(generation)
+        try:
+            found = read_file(self._disk, path, limit=MAX_READ_BYTES, follow_symlink=False)
+        except FileNotFoundError as error:
+            if self._seen and not self._directory.is_dir():
+                raise StoreError(f"{self._directory} has gone: is the store still mounted?") from error
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise _unfit(path, "it is a symbolic link") from error
+            raise store_trouble(error, f"cannot read {path}") from error
+        if found.content is None:
+            raise _unfit(path, "it is not a regular file")
+        if len(found.content) > MAX_READ_BYTES:
+            raise _unfit(path, f"it has more than {MAX_READ_BYTES} bytes")
+        self._seen = True
+        return found.content
+
+    def put_if_absent(self, generation: int, content: bytes) -> None:
+        """See `Backend.put_if_absent`."""
+        final = self._path(generation)
+        temporary = temporary_beside(final)
+        try:
+            now_s = self._write(temporary, content)
+            self._link(temporary, generation, content)
+        finally:
+            discard(self._disk, temporary)
+        self._seen = True
+        if not self._swept:
+            self._swept = True
+            sweep(self._disk, self._directory, now_s=now_s)
+
+    def settle(self, generation: int) -> None:
+        """See `Backend.settle`."""
+        try:
+            sync_directory(self._disk, self._directory)
+        except OSError as error:
+            raise CommitStateUnknownError(
+                f"generation {generation} is in the ledger, but syncing {self._directory} failed ({error.strerror}), so "
+                "it may not survive a power cut. Ask again with the same request id",
+                generation=generation,
+            ) from error
+
+    def latest_hint(self) -> int:
+        """The highest generation in the directory's listing; 0 if there is none."""
+        try:
+            names = self._disk.names(self._directory)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise store_trouble(error, f"cannot list {self._directory}") from error
+        return int(max(filter(_NAME.fullmatch, names), default="0").removesuffix(".json"))
+
+    def vanished(self) -> bool:
+        """See `Backend.vanished`. Without the environment's directory the store is rather not mounted."""
+        return self._seen and self._directory.parent.is_dir() and self.latest_hint() == 0
+
+    def _path(self, generation: int) -> Path:
+        return self._directory / f"{generation:020d}.json"
+
+    def _write(self, temporary: Path, content: bytes) -> float:
+        try:
+            try:
+                return write_file(self._disk, temporary, content)
+            except FileNotFoundError:
+                self._make_directory()
+                return write_file(self._disk, temporary, content)
+        except OSError as error:
+            raise store_trouble(error, f"cannot record in {self._directory}") from error
+
+    def _make_directory(self) -> None:
+        environment = self._directory.parent
+        for directory in (environment.parent, environment, self._directory):
+            with contextlib.suppress(FileExistsError):
+                self._disk.mkdir(directory)
+            # Also where somebody else made it: they may have been killed before they could sync.
+            sync_directory(self._disk, directory.parent)
+
+    def _link(self, temporary: Path, generation: int, content: bytes) -> None:
+        try:
+            self._disk.link(temporary, self._path(generation))
+        except OSError as error:
+            self._check_landed(temporary, generation, content, error)
+        self.settle(generation)
+
+    def _check_landed(self, temporary: Path, generation: int, content: bytes, error: OSError) -> None:
+        # An error of link(2) does not mean that nothing was linked: over NFS the reply can get lost, and the repeated
+        # call then finds our own work. open(2) tells to look at the link count; a cache may not show the other name.
+        try:
+            if self._disk.lstat(temporary).st_nlink > 1:
+                return
+            there = self.read(generation)
+        except (OSError, StoreError) as unread:
+            if isinstance(unread, StoreError) and unread.reason is Reason.LEDGER_INVALID:
+                raise
+            raise CommitStateUnknownError(
+                f"linking generation {generation} failed ({error.strerror}), and whether it landed cannot be read: "
+                f"{unread}. Ask again with the same request id",
+                generation=generation,
+            ) from error
+        if there == content:
+            return
+        if there is not None or error.errno == errno.EEXIST:
+            raise GenerationTakenError(generation) from error
+        raise store_trouble(error, f"cannot record in {self._directory}") from error
+
+
+def _unfit(path: Path, problem: str) -> StoreError:
+    return StoreError(f"{path} cannot be a record of the ledger: {problem}", reason=Reason.LEDGER_INVALID)

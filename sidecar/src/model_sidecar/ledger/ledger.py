@@ -1,0 +1,301 @@
+"""The ledger of one model in one environment, over any backend: read it, check it, append to it.
+
+The chain is read whole at the start and checked link by link; after that a refresh costs two or three small reads. What
+is known is kept, whatever happens to the storage: trouble is raised, and the known head stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from model_sidecar.errors import ConflictError, RequestIdReusedError, StoreError
+from model_sidecar.ledger.backend import Backend, GenerationTakenError
+from model_sidecar.ledger.chain import broken, check_link, validate_request_id
+from model_sidecar.ledger.commit import Commit, Intent, conflict, record_after
+from model_sidecar.ledger.face import Identity, PointerFace, Reading
+from model_sidecar.ledger.history import History
+from model_sidecar.ledger.reconcile import Decision, Follow, interpret
+from model_sidecar.ledger.record import Action, Record, Writer, decode, encode
+from model_sidecar.release.digests import Digest, digest_of
+from model_sidecar.release.names import Environment, ModelName
+
+__all__ = ["Commit", "Intent", "Ledger", "Look"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the pointer and the ledger said at one moment, and what both mean together."""
+
+    decision: Decision
+    head: Record | None
+    pointer_identity: Identity | None
+
+
+class Ledger(History):
+    """The ledger: a history that is kept in a backend. Every method may be called from any thread.
+
+    What is asked of the history (`head`, `records`, …), `conflict` and `draft` answer from memory at once, even while the
+    storage hangs. All other methods read or write the storage and block as long as it does: never call them from the
+    event loop, nor anywhere on a request's way. No lock is held meanwhile; several threads, processes and hosts may
+    commit at the same time, and the backend lets one of them win.
+
+    Args:
+        backend: where the records are.
+        face: the pointer's file, rewritten after each commit.
+        model, environment: whose ledger this is; a record of anything else in it is an error.
+        writer: this process, as it is recorded.
+        now: the clock, giving aware datetimes.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        face: PointerFace,
+        *,
+        model: ModelName,
+        environment: Environment,
+        writer: Writer,
+        now: Callable[[], datetime],
+    ) -> None:
+        super().__init__()
+        self._backend = backend
+        self._face = face
+        self._model = model
+        self._environment = environment
+        self._writer = writer
+        self._now = now
+
+    def look(self) -> Look:
+        """Read the pointer and look for new records.
+
+        Where the whole ledger that was known here is gone, but somebody has put a pointer in its place (the
+        environment's directory was deleted and made again), the known records are put back first: a history is not
+        lost as long as one sidecar remembers it.
+
+        Raises:
+            StoreError: as `refresh`, or the pointer's storage failed.
+        """
+        # The pointer first: a head that is newer than the pointer is an everyday lag, a pointer that is newer than the
+        # head would look like somebody's edit.
+        reading = self._face.read()
+        try:
+            head = self.refresh()
+        except StoreError:
+            if reading.pointer is None or reading.externally_managed or not self._backend.vanished():
+                raise
+            self._put_back()
+            head = self.refresh()
+        return Look(decision=self._meaning(reading), head=head, pointer_identity=reading.identity)
+
+    def read_face(self) -> Reading:
+        """What the pointer's file says; StoreError where its storage failed."""
+        return self._face.read()
+
+    def externally_managed(self) -> bool:
+        """Whether the pointer is somebody else's to write, so that nothing is recorded here."""
+        return self._face.externally_managed()
+
+    def rewrite_face(self) -> None:
+        """Let the pointer show the head, unless an edit is in it that nobody has adopted yet.
+
+        Best effort: whoever looks next and finds it lagging writes it again.
+        """
+        head, reading = self.head, self._read_face()
+        if head is not None and reading is not None and self._merely_lags(reading):
+            self._show(head, reading)
+
+    def find_replay(self, request_id: str, *, request_sha256: Digest) -> Record | None:
+        """The record that this very request wrote before, made durable; None if there is none.
+
+        Raises:
+            RequestIdReusedError: the id is in the ledger already, with another request.
+            CommitStateUnknownError: the record stands, but perhaps not for good.
+        """
+        validate_request_id(request_id)
+        record = self.find_request(request_id)
+        if record is None:
+            return None
+        if record.request_sha256 != request_sha256:
+            raise RequestIdReusedError(
+                f"request id {request_id!r} stands in generation {record.generation} with another request "
+                f"({record.action} {record.version}): use a new id for a new request",
+                request_id=request_id,
+                generation=record.generation,
+            )
+        # The earlier call may have failed at just this: what is acknowledged now must be durable.
+        self._backend.settle(record.generation)
+        return record
+
+    def conflict(self, *, expected_generation: int) -> ConflictError:
+        """The error for an order that was given on another head than the known one."""
+        head = self.head
+        return conflict(expected=expected_generation, actual=head.generation if head else 0, winner=head)
+
+    def draft(self, intent: Intent) -> Record:
+        """The record that `commit` would write now, on top of the known head."""
+        validate_request_id(intent.request_id)
+        return self._record_after(self.head, intent)
+
+    def refresh(self) -> Record | None:
+        """Look for new records. Returns the head; None when there is no record yet.
+
+        Raises:
+            StoreError: the storage cannot be read; or, as LEDGER_INVALID, a record is no record, a link does not
+                hold, one is missing in the middle, or the ledger went back behind what was seen here before. What was
+                known stays known, and nothing of what was found is taken over.
+        """
+        known = self.head
+        if known is None:
+            hint = self._backend.latest_hint()
+        else:
+            self._check_still_there(known)
+            hint = known.generation
+        found: list[Record] = []
+        last = known
+        while True:
+            generation = last.generation + 1 if last else 1
+            content = self._backend.read(generation)
+            if content is None:
+                if generation > hint and self._backend.read(generation + 1) is None:
+                    break
+                # It may have been written between the two looks.
+                content = self._backend.read(generation)
+                if content is None:
+                    raise broken(generation, "it is missing, but a later one is there")
+            last = self._linked(last, generation, content)
+            found.append(last)
+        self._learn(found)
+        return self.head
+
+    def commit(self, intent: Intent, *, expected_generation: int) -> Commit:
+        """Append a record, exactly once for each request id, and rewrite the pointer.
+
+        Args:
+            intent: what to record.
+            expected_generation: the head that the decision was made upon; 0 stands for an empty ledger.
+
+        Raises:
+            InvalidRequestError: the request id is not valid, or the record would be too large.
+            RequestIdReusedError: the request id is in the ledger already, with another request.
+            ConflictError: the head is another generation; the facts are the winner's generation, version and actor.
+            StoreFullError, StoreError: nothing was recorded. (LEDGER_INVALID: nothing is added to a broken chain.)
+            CommitStateUnknownError: it is recorded, but perhaps not for good. The same call again tells.
+        """
+        before = self._read_face()
+        head = self.refresh()
+        earlier = self._replay(intent)
+        if earlier is not None:
+            return earlier
+        generation = head.generation if head else 0
+        if generation != expected_generation:
+            raise conflict(expected=expected_generation, actual=generation, winner=head)
+        record = self._record_after(head, intent)
+        try:
+            self._backend.put_if_absent(record.generation, encode(record))
+        except GenerationTakenError as error:
+            self.refresh()
+            earlier = self._replay(intent)
+            if earlier is not None:
+                return earlier
+            winner = self.record(record.generation)
+            raise conflict(expected=expected_generation, actual=record.generation, winner=winner) from error
+        self._learn([record])
+        # An operator's word replaces whatever is in the pointer; an adoption only the edit that was adopted, for there
+        # may be a newer one by now.
+        shows = intent.action is not Action.ADOPT or (before is not None and self._merely_lags(before))
+        return Commit(record=record, replayed=False, warning=self._show(record, before) if shows else "")
+
+    def _check_still_there(self, known: Record) -> None:
+        content = self._backend.read(known.generation)
+        if content is None:
+            raise broken(
+                known.generation, "the ledger went back: this generation was seen before and is not there"
+            )
+        if digest_of(content) != known.sha256:
+            raise broken(
+                known.generation, f"its digest was {known.sha256} before and is {digest_of(content)} now"
+            )
+
+    def _linked(self, previous: Record | None, generation: int, content: bytes) -> Record:
+        try:
+            record = decode(content)
+        except StoreError as error:
+            raise broken(generation, str(error)) from error
+        check_link(previous, record)
+        if (record.model, record.environment) != (self._model, self._environment):
+            raise broken(
+                generation,
+                f"it is of {record.model}/{record.environment} in the ledger of {self._model}/{self._environment}",
+            )
+        return record
+
+    def _replay(self, intent: Intent) -> Commit | None:
+        record = self.find_replay(intent.request_id, request_sha256=intent.request_sha256)
+        return Commit(record=record, replayed=True) if record is not None else None
+
+    def _put_back(self) -> None:
+        with self._lock:
+            known = tuple(self._records)
+        contents = [encode(record) for record in known]
+        for record, content in zip(known, contents, strict=True):
+            if digest_of(content) != record.sha256:
+                raise broken(
+                    record.generation, "it is gone, and cannot be put back: it has fields of a newer software"
+                )
+        for record, content in zip(known, contents, strict=True):
+            try:
+                # Several sidecars may do this at once: they put the same bytes, which succeeds for each.
+                self._backend.put_if_absent(record.generation, content)
+            except GenerationTakenError as error:
+                # A mixture of two histories would be no chain.
+                raise broken(
+                    record.generation, "it is gone, and another history has begun in its place"
+                ) from error
+        log.warning(
+            "the ledger of %s/%s was deleted: its %d records are put back from memory",
+            self._model,
+            self._environment,
+            len(known),
+        )
+
+    def _record_after(self, head: Record | None, intent: Intent) -> Record:
+        return record_after(
+            head,
+            intent,
+            model=self._model,
+            environment=self._environment,
+            writer=self._writer,
+            timestamp=self._now(),
+        )
+
+    def _read_face(self) -> Reading | None:
+        try:
+            return self._face.read()
+        except StoreError:
+            return None
+
+    def _meaning(self, reading: Reading) -> Decision:
+        return interpret(reading, self.head, self.record, self.find_request)
+
+    def _merely_lags(self, reading: Reading) -> bool:
+        decision = self._meaning(reading)
+        return isinstance(decision, Follow) and decision.rewrite_face
+
+    def _show(self, record: Record, before: Reading | None) -> str:
+        if before is not None and before.externally_managed:
+            return ""
+        try:
+            # Not over an edit that was made meanwhile: that one is newer than this commit, and will be adopted. And
+            # not an older record than another thread may have shown already.
+            self._face.write(self.head or record, replacing=before)
+        except StoreError as error:
+            # The commit stands, and whoever next compares the pointer with the head writes it again.
+            warning = f"generation {record.generation} is recorded, but the pointer lags behind: {error}"
+            log.warning(warning, extra={"generation": record.generation, "version": record.version})
+            return warning
+        return ""

@@ -1,0 +1,47 @@
+"""A process that commits: `ledger_writer.py STORE SIDECAR COUNT`. Prints `<generation> <request id>` for each success.
+
+COUNT 0 goes on until it is killed. The parent sets PYTHONPATH.
+"""
+
+import itertools
+import os
+import sys
+from pathlib import Path
+
+from support.ledgers import MODEL, PROD, START, A, B, intent
+
+from model_sidecar.errors import ConflictError
+from model_sidecar.ledger.face import PointerFace
+from model_sidecar.ledger.file_backend import FileBackend
+from model_sidecar.ledger.ledger import Ledger
+from model_sidecar.ledger.record import Writer
+
+
+def main() -> None:
+    """Commit COUNT records, each as often as it takes to win."""
+    store, sidecar, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    directory = store / MODEL / "environments" / PROD
+    ledger = Ledger(
+        FileBackend(directory / "ledger"),
+        PointerFace(directory / "active.json"),
+        model=MODEL,
+        environment=PROD,
+        writer=Writer(sidecar, "host-1", "test"),
+        now=lambda: START,
+    )
+    # All writers begin together, when the parent says so.
+    sys.stdin.readline()
+    for number in range(count) if count else itertools.count():
+        wanted = intent((A, B)[number % 2], request_id=f"{sidecar}-{number}")
+        while True:
+            head = ledger.refresh()
+            try:
+                commit = ledger.commit(wanted, expected_generation=head.generation if head else 0)
+            except ConflictError:
+                continue
+            os.write(1, f"{commit.record.generation} {wanted.request_id}\n".encode())
+            break
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Ledgers on real directories, and a disk of which one call can be made to fail."""
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from model_sidecar.ledger.disk import Disk
+from model_sidecar.ledger.face import PointerFace
+from model_sidecar.ledger.file_backend import FileBackend
+from model_sidecar.ledger.ledger import Commit, Intent, Ledger
+from model_sidecar.ledger.record import Action, Actor, Record, Writer
+from model_sidecar.release.digests import digest_of
+from model_sidecar.release.names import Environment, ModelName, Version
+
+MODEL = ModelName("recommendation-v1")
+PROD = Environment("prod")
+A, B, C = Version("2024.01.10.prod"), Version("2024.01.12.prod"), Version("2024.01.15.prod")
+ALICE = Actor("uid:1000", "unix-peer", "alice")
+START = datetime(2024, 1, 15, 3, 0, tzinfo=UTC)
+
+_numbers = itertools.count(1)
+
+
+def intent(
+    version: Version = A,
+    *,
+    action: Action = Action.DEPLOY,
+    request_id: str | None = None,
+    reason: str = "retrain",
+    body: str | None = None,
+) -> Intent:
+    """A wish for this version; without a request id, a wish of its own."""
+    return Intent(
+        action=action,
+        version=version,
+        manifest_sha256=digest_of(version.encode()),
+        actor=ALICE,
+        reason=reason,
+        source_commit="0123abcd",
+        request_id=request_id or f"request-{os.getpid()}-{next(_numbers)}",
+        request_sha256=digest_of((body or f"{action} {version}").encode()),
+    )
+
+
+def follow(
+    previous: Record | None,
+    version: Version,
+    *,
+    action: Action = Action.DEPLOY,
+    request_id: str | None = None,
+) -> Record:
+    """The record that stands behind `previous` when `version` is chosen."""
+    wanted = intent(version, action=action, request_id=request_id)
+    return Record(
+        generation=previous.generation + 1 if previous else 1,
+        previous_record_sha256=previous.sha256 if previous else None,
+        model=MODEL,
+        environment=PROD,
+        action=wanted.action,
+        version=wanted.version,
+        manifest_sha256=wanted.manifest_sha256,
+        previous_version=previous.version if previous else None,
+        actor=wanted.actor,
+        reason=wanted.reason,
+        source_commit=wanted.source_commit,
+        request_id=wanted.request_id,
+        request_sha256=wanted.request_sha256,
+        written_by=Writer("sidecar-1", "host-1", "model-sidecar 0.1.0"),
+        timestamp=START,
+    )
+
+
+def chain(*steps: tuple[Action, Version] | Version) -> list[Record]:
+    """A whole chain; a bare version is a DEPLOY."""
+    records: list[Record] = []
+    for step in steps:
+        action, version = step if isinstance(step, tuple) else (Action.DEPLOY, step)
+        records.append(follow(records[-1] if records else None, version, action=action))
+    return records
+
+
+class Registry:
+    """The place of one model's ledger and pointer in a store, to be opened by any number of sidecars."""
+
+    def __init__(self, store: Path) -> None:
+        self.model_directory = store / MODEL
+        self.model_directory.mkdir(parents=True)
+        self.directory = self.model_directory / "environments" / PROD
+        self.ledger_directory = self.directory / "ledger"
+        self.pointer = self.directory / "active.json"
+
+    def face(self, *, disk: Disk | None = None) -> PointerFace:
+        return PointerFace(self.pointer, disk=disk)
+
+    def open(
+        self, sidecar: str = "sidecar-1", *, disk: Disk | None = None, face_disk: Disk | None = None
+    ) -> Ledger:
+        return Ledger(
+            FileBackend(self.ledger_directory, disk=disk),
+            self.face(disk=face_disk),
+            model=MODEL,
+            environment=PROD,
+            writer=Writer(sidecar, "host-1", "model-sidecar 0.1.0"),
+            now=lambda: datetime.now(UTC),
+        )
+
+    def record_file(self, generation: int) -> Path:
+        return self.ledger_directory / f"{generation:020d}.json"
+
+    def leftovers(self) -> list[Path]:
+        return [*self.directory.rglob(".*.tmp")]
+
+
+def commit(ledger: Ledger, wanted: Intent | Version) -> Commit:
+    """Commit upon whatever the head is now."""
+    if isinstance(wanted, str):
+        wanted = intent(wanted)
+    head = ledger.refresh()
+    return ledger.commit(wanted, expected_generation=head.generation if head else 0)
+
+
+class FaultyDisk(Disk):
+    """A real disk on which the `skip + 1`-th `call` from now on fails `times` times, instead of or after its work."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._call = ""
+        self._failure: Callable[[], None] | None = None
+        self._skip = self._times = 0
+        self._after = False
+        self.failed = 0
+
+    def fail(
+        self,
+        call: str,
+        error: int | Callable[[], None],
+        *,
+        skip: int = 0,
+        times: int = 1,
+        after: bool = False,
+    ) -> None:
+        """Arm it. A callable in place of an error number is simply called, and may raise."""
+        self._call, self._skip, self._times, self._after, self.failed = call, skip, times, after, 0
+        self._failure = error if callable(error) else lambda: _raise(error)
+
+    def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
+        self._strike("open", after=False)
+        return super().open(path, flags, mode)
+
+    def write(self, fd: int, content: bytes) -> int:
+        self._strike("write", after=False)
+        return super().write(fd, content)
+
+    def fsync(self, fd: int) -> None:
+        self._strike("fsync", after=False)
+        super().fsync(fd)
+
+    def close(self, fd: int) -> None:
+        super().close(fd)
+        self._strike("close", after=False)
+
+    def link(self, source: Path, target: Path) -> None:
+        if not self._after:
+            self._strike("link", after=False)
+        super().link(source, target)
+        self._strike("link", after=True)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._strike("rename", after=False)
+        super().rename(source, target)
+
+    def mkdir(self, path: Path) -> None:
+        self._strike("mkdir", after=False)
+        super().mkdir(path)
+
+    def _strike(self, call: str, *, after: bool) -> None:
+        with self._lock:
+            if call != self._call or after != self._after or self._failure is None:
+                return
+            if self._skip:
+                self._skip -= 1
+                return
+            if not self._times:
+                return
+            self._times -= 1
+            self.failed += 1
+        self._failure()
+
+
+def _raise(number: int) -> None:
+    raise OSError(number, os.strerror(number))
