@@ -1,0 +1,1 @@
+"""Verified bytes become a loaded model with its preprocessing. Nothing outside this room imports onnxruntime."""

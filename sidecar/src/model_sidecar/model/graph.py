@@ -1,0 +1,115 @@
+"""One ONNX graph that can be run: an onnxruntime session, and arrays on their way into and out of it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from model_sidecar.errors import InferenceFailedError, InvalidInputError
+from model_sidecar.model.anatomy import Anatomy
+from model_sidecar.model.session import open_session, shortened
+from model_sidecar.model.signature import read_signature
+from model_sidecar.release.tensors import Arrays, Datatype, Signature
+
+_ONNX_BFLOAT16 = 16
+"""TensorProto.BFLOAT16 of onnx.proto; numpy has no such type, so its arrays hold the bit patterns."""
+_INSIDE = "Non-zero status code returned while running"
+"""How onnxruntime begins when an operator failed, rather than its check of the inputs before the first one."""
+
+
+class Graph:
+    """A session with its signature. Any thread may run it; whoever closes it makes sure that nobody runs it then.
+
+    Attributes:
+        signature: what it takes and gives.
+    """
+
+    def __init__(self, path: str, anatomy: Anatomy, *, name: str) -> None:
+        """Open the ONNX file at `path`, whose anatomy is known; `name` is its name for the error's words.
+
+        Raises:
+            VerificationError: as `open_session` and `read_signature` do.
+        """
+        self._session: ort.InferenceSession | None = open_session(path, name=name)
+        self.signature: Signature = read_signature(self._session, unshaped=anatomy.unshaped, name=name)
+        self._bf16_inputs = frozenset(
+            spec.name for spec in self.signature.inputs if spec.datatype is Datatype.BF16
+        )
+        self._bf16_outputs = frozenset(
+            spec.name for spec in self.signature.outputs if spec.datatype is Datatype.BF16
+        )
+
+    def run(
+        self, feed: Arrays, outputs: Sequence[str], options: ort.RunOptions | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The named outputs for a feed that has every input, of the right datatype.
+
+        Raises:
+            InvalidInputError: a shape that the graph does not take, or text that is not Unicode.
+            InferenceFailedError: the graph failed; `__cause__` is onnxruntime's error.
+        """
+        session = self._session
+        if session is None:
+            raise InferenceFailedError("the model was released before it was asked")
+        try:
+            if not self._bf16_inputs and not self._bf16_outputs:
+                feed = feed if isinstance(feed, dict) else dict(feed)
+                return _arrays(outputs, session.run(outputs, feed, options))
+            if self._bf16_outputs.isdisjoint(outputs):
+                return _arrays(outputs, session.run(outputs, self._with_bf16(feed), options))
+            values = {name: _value(array, bf16=name in self._bf16_inputs) for name, array in feed.items()}
+            answers = session.run_with_ort_values(outputs, values, options)
+            return {name: _array(answer) for name, answer in zip(outputs, answers, strict=True)}
+        except native.InvalidArgument as error:
+            if _INSIDE in str(error):
+                raise _failed() from error
+            raise InvalidInputError(f"the model does not take this input: {shortened(error)}") from error
+        except UnicodeEncodeError as error:
+            raise InvalidInputError("a BYTES tensor holds text that is not Unicode") from error
+        except Exception as error:
+            raise _failed() from error
+
+    def close(self) -> None:
+        """Drop the session. Holds the GIL for as long as its destructor takes: 20-80 ms for half a gigabyte."""
+        self._session = None
+
+    def _with_bf16(self, feed: Arrays) -> Mapping[str, NDArray[Any] | ort.OrtValue]:
+        return {
+            name: _value(array, bf16=True) if name in self._bf16_inputs else array
+            for name, array in feed.items()
+        }
+
+
+def _arrays(names: Sequence[str], values: Sequence[Any]) -> dict[str, NDArray[Any]]:
+    return dict(zip(names, values, strict=True))
+
+
+def _value(array: NDArray[Any], *, bf16: bool) -> ort.OrtValue:
+    # It keeps the array alive, but reads it as if it were in C order.
+    packed = np.ascontiguousarray(array).reshape(array.shape)
+    if bf16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(packed, _ONNX_BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(packed)
+
+
+def _array(value: ort.OrtValue) -> NDArray[Any]:
+    if value.element_type() != _ONNX_BFLOAT16:
+        array: NDArray[Any] = value.numpy()
+        return array
+    shape = tuple(value.shape())
+    size = value.tensor_size_in_bytes()
+    if not size:
+        return np.zeros(shape, np.dtype("<u2"))
+    # Copied, for the memory is the value's own, which ends with this call.
+    view = (ctypes.c_char * size).from_address(value.data_ptr())
+    return np.frombuffer(view, np.dtype("<u2")).reshape(shape).copy()
+
+
+def _failed() -> InferenceFailedError:
+    return InferenceFailedError("the model failed on this input: the sidecar's log says more")

@@ -1,0 +1,108 @@
+"""From verified bytes to a loaded model. What is opened are the sealed bytes themselves, by their path."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from model_sidecar.errors import Reason, StoreError, VerificationError
+from model_sidecar.model.anatomy import Anatomy, dissect
+from model_sidecar.model.graph import Graph
+from model_sidecar.model.loaded import LoadedModel
+from model_sidecar.model.memory import give_back, resident_bytes
+from model_sidecar.model.signature import check_promise, joined
+from model_sidecar.release.manifest import MODEL, PREPROCESSING
+from model_sidecar.store.verifying import VerifiedVersion
+
+
+def load(verified: VerifiedVersion, *, allow_external_data: bool = False) -> LoadedModel:
+    """The version in memory, not yet rehearsed. The verified files may be closed afterwards.
+
+    Takes as long as the model is large; for a thread that nobody waits for. The GIL is free nearly all the time.
+
+    Raises:
+        VerificationError: the bytes are those of the manifest, but no model that can answer; `reason` is
+            MODEL_INVALID, OPERATOR_UNKNOWN, OUTPUT_UNSUPPORTED, EXTERNAL_DATA_REFUSED, PREPROCESSING_MISMATCH or
+            SIGNATURE_MISMATCH.
+        StoreError: external data needs a place on this machine's disk, and there is none.
+    """
+    resident_before = resident_bytes()
+    anatomies = {
+        name: dissect(verified.files[name]) for name in (MODEL, PREPROCESSING) if name in verified.files
+    }
+    graphs: dict[str, Graph] = {}
+    try:
+        with _paths(verified, anatomies, allow_external_data=allow_external_data) as paths:
+            for name, path in paths.items():
+                graphs[name] = Graph(path, anatomies[name], name=name)
+        graph, preprocessing = graphs[MODEL], graphs.get(PREPROCESSING)
+        signature = graph.signature
+        if preprocessing is not None:
+            unshaped = anatomies[PREPROCESSING].unshaped
+            signature = joined(preprocessing.signature, graph.signature, unshaped=unshaped)
+        check_promise(verified.manifest.signature, signature)
+    except BaseException:
+        # The traceback keeps this frame, and so the sessions, for as long as somebody looks at the error.
+        for each in graphs.values():
+            each.close()
+        give_back()
+        raise
+    return LoadedModel(
+        model=verified.model,
+        version=verified.version,
+        manifest=verified.manifest,
+        signature=signature,
+        graph=graph,
+        preprocessing=preprocessing,
+        resident_before=resident_before,
+    )
+
+
+@contextmanager
+def _paths(
+    verified: VerifiedVersion, anatomies: Mapping[str, Anatomy], *, allow_external_data: bool
+) -> Iterator[dict[str, str]]:
+    """Where the ONNX files can be opened, with their external data beside them if they have any."""
+    locations = {name: anatomy.external_locations for name, anatomy in anatomies.items()}
+    for name, external in locations.items():
+        _check_external(name, external, verified, allowed=allow_external_data)
+    if not any(locations.values()):
+        yield {name: verified.files[name].path for name in anatomies}
+        return
+    try:
+        # Only the owner can enter it (0700), and it is gone once the sessions have the files open.
+        with tempfile.TemporaryDirectory(prefix="model-sidecar-") as directory:
+            for name in {*anatomies, *(each for external in locations.values() for each in external)}:
+                shutil.copyfile(verified.files[name].path, Path(directory, name))
+            yield {name: str(Path(directory, name)) for name in anatomies}
+    except OSError as error:
+        raise StoreError(
+            f"external data cannot be laid out in {tempfile.gettempdir()}: {error.strerror}. It needs room for the "
+            "model and its data; TMPDIR names another place"
+        ) from error
+
+
+def _check_external(
+    name: str, locations: frozenset[str], verified: VerifiedVersion, *, allowed: bool
+) -> None:
+    if not locations:
+        return
+    shown = ", ".join(ascii(each[:80]) for each in sorted(locations)[:3])
+    if not allowed:
+        raise VerificationError(
+            f"{name} keeps tensors in other files ({shown}), which is refused unless the configuration says "
+            "--allow-external-data. Or save the model with its weights inside",
+            reason=Reason.EXTERNAL_DATA_REFUSED,
+            file=name,
+        )
+    for location in sorted(locations):
+        if location not in verified.files or location in (MODEL, PREPROCESSING):
+            raise VerificationError(
+                f"{name} keeps tensors in {location[:80]!a}, which is none of the manifest's data files: list it "
+                "there, as a plain name beside the model",
+                reason=Reason.EXTERNAL_DATA_REFUSED,
+                file=name,
+            )

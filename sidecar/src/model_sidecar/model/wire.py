@@ -1,0 +1,104 @@
+"""Protobuf's wire format, read in place: fields are found, weights are stepped over and never touched.
+
+Stricter than protobuf itself where no writer that we know of goes: groups, field numbers and tags beyond 32 bits are
+refused instead of skipped, so that nothing can hide from this reader and yet be seen by another one.
+https://protobuf.dev/programming-guides/encoding/
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""The kinds of field, the lowest three bits of a tag. 3 and 4 are groups, which ONNX does not use."""
+
+_MAX_TAG = (1 << 32) - 1
+_MAX_VARINT_BYTES = 10
+_RUN = {VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]", FIXED32: rb".{4}", FIXED64: rb".{8}"}
+
+
+class DamagedError(ValueError):
+    """The bytes are not a protobuf message of the strict kind; the message says why."""
+
+
+def tag(number: int, kind: int) -> int:
+    """What stands before a field of this number and kind."""
+    return number << 3 | kind
+
+
+class Reader:
+    """Finds fields in a buffer. Positions only ever grow, so that reading ends whatever the bytes are."""
+
+    def __init__(self, content: bytes | mmap.mmap) -> None:
+        self._content = content
+        self._runs: dict[int, re.Pattern[bytes]] = {}
+
+    def field(self, at: int, end: int) -> tuple[int, int, int]:
+        """The field at a position of a message that ends at `end`: its tag, its value, the position behind it.
+
+        The value of a VARINT is its number, of BYTES the position at which they begin, of the others 0.
+
+        Raises:
+            DamagedError: there is no field, or it reaches past `end`.
+        """
+        content = self._content
+        try:
+            found = content[at]
+            at += 1
+            if found >= 0x80:
+                found, at = self._varint(at - 1)
+            kind = found & 7
+            if kind == BYTES:
+                value = content[at]
+                at += 1
+                if value >= 0x80:
+                    value, at = self._varint(at - 1)
+                value, at = at, at + value
+            elif kind == VARINT:
+                value, at = self._varint(at)
+            elif kind in (FIXED32, FIXED64):
+                value, at = 0, at + (4 if kind == FIXED32 else 8)
+            else:
+                raise DamagedError(f"a field is of a kind that ONNX does not use ({kind})")
+        except IndexError:
+            raise DamagedError("it ends in the middle of a field: is the file complete?") from None
+        if at > end:
+            raise DamagedError(f"a field reaches {at - end} bytes past its end: is the file complete?")
+        if not 8 <= found <= _MAX_TAG:
+            raise DamagedError(f"field number {found >> 3} is none that protobuf allows")
+        return found, value, at
+
+    def behind_run(self, found: int, at: int, end: int) -> int:
+        """The position behind further numbers with the tag of the one just read, which is not of kind BYTES.
+
+        The nodes of a large forest are millions of such fields in a row: one by one they would take seconds.
+        """
+        if found >= 0x80:
+            return at
+        content = self._content
+        while at < end and content[at] == found:
+            pattern = self._runs.get(found)
+            if pattern is None:
+                # A few thousand at a time and no more: the regex engine holds the GIL while it matches.
+                one = re.escape(bytes([found])) + _RUN[found & 7]
+                pattern = self._runs[found] = re.compile(rb"(?:" + one + rb"){1,4096}+", re.DOTALL)
+            match = pattern.match(content, at, end)
+            if match is None:
+                break
+            at = match.end()
+        return at
+
+    def _varint(self, at: int) -> tuple[int, int]:
+        """The number that begins at a position, and the position behind it."""
+        content = self._content
+        value = content[at]
+        if value < 0x80:
+            return value, at + 1
+        value &= 0x7F
+        for index in range(1, _MAX_VARINT_BYTES):
+            byte = content[at + index]
+            value |= (byte & 0x7F) << (7 * index)
+            if byte < 0x80:
+                return value, at + index + 1
+        raise DamagedError("a number has more than 64 bits")
