@@ -1,0 +1,147 @@
+"""Where operators' orders are taken, wait for their target to be loaded, and are carried out or refused."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from model_sidecar.errors import Reason, RefusedError, SidecarError, UnavailableError
+from model_sidecar.ledger.ledger import Intent, Ledger
+from model_sidecar.ledger.record import Action, Record
+from model_sidecar.release.names import Version
+from model_sidecar.serving.flip import Flip
+from model_sidecar.serving.loading import Preparation
+from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
+from model_sidecar.serving.targets import Target, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An order as it arrived, and the future that its giver waits for."""
+
+    order: DeployOrder | RollbackOrder
+    future: Future[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An order that makes sense: its target, and the head it was given on.
+
+    That head is the order's condition even where the operator stated none: a deploy whose model took long to load must
+    not undo a rollback that came meanwhile.
+    """
+
+    ordered: Ordered
+    target: Target
+    base_generation: int
+
+
+class OrderDesk:
+    """One site's orders. All calls are the manager's thread's."""
+
+    def __init__(
+        self, *, flip: Flip, ledger: Ledger, report: Callable[[SidecarError, Version | None], None]
+    ) -> None:
+        """`report` lets everybody know of a refusal."""
+        self._flip = flip
+        self._ledger = ledger
+        self._report = report
+        self._waiting: deque[Accepted] = deque()
+
+    def accept(self, ordered: Ordered, *, externally_managed: bool) -> None:
+        """Take an order in, or refuse it at once; one whose request id is already recorded is answered at once."""
+        order = ordered.order
+        try:
+            if externally_managed:
+                raise RefusedError(
+                    "the active pointer is managed from outside (it is read-only here): change it where it comes from",
+                    reason=Reason.POINTER_EXTERNALLY_MANAGED,
+                )
+            head = self._ledger.refresh()
+            done = self._ledger.find_replay(order.request_id, request_sha256=order.fingerprint())
+            if done is not None:
+                ordered.future.set_result(Outcome(done, time.monotonic() - order.received, replayed=True))
+                return
+            base_generation = head.generation if head else 0
+            if order.expected_generation is not None and order.expected_generation != base_generation:
+                raise self._ledger.conflict(expected_generation=order.expected_generation)
+            live = self._flip.residents().live
+            target = resolve(order, ledger=self._ledger, live=live.manifest if live else None)
+        except SidecarError as error:
+            self.refuse(ordered, error)
+            return
+        self._waiting.append(Accepted(ordered, target, base_generation))
+
+    def next_ready(self) -> tuple[Accepted, Preparation] | None:
+        """Take out an order whose target is loaded already, wherever in the queue: a rollback does not wait its turn
+        behind a deploy that still has to load."""
+        for accepted in self._waiting:
+            ready = self._flip.at_hand(accepted.target.version, accepted.target.manifest)
+            if ready is not None:
+                self._waiting.remove(accepted)
+                return accepted, ready
+        return None
+
+    def next_to_load(self) -> Accepted | None:
+        """Take out the order that waits longest."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def carry_out(self, accepted: Accepted, ready: Preparation) -> tuple[Record, Preparation] | None:
+        """The target is ready: check, commit. The record and what to publish under it, or None when that was all."""
+        order, model = accepted.ordered.order, ready.model
+        try:
+            if isinstance(order, DeployOrder) and not order.allow_schema_change:
+                self._flip.check_schema(model)
+            intent = _intent(order, ready)
+            if order.validate_only:
+                draft = self._ledger.draft(intent)
+                accepted.ordered.future.set_result(Outcome(draft, time.monotonic() - order.received))
+                self._flip.drop(model)
+                return None
+            began = time.monotonic()
+            commit = self._flip.commit(intent, base_generation=accepted.base_generation, trigger="operator")
+        except SidecarError as error:
+            self._flip.drop(model)
+            self.refuse(accepted.ordered, error, version=model.version)
+            return None
+        if commit.replayed:
+            accepted.ordered.future.set_result(
+                Outcome(commit.record, time.monotonic() - order.received, replayed=True)
+            )
+            self._flip.drop(model)
+            return None
+        phases_s = {**ready.phases_s, "commit": time.monotonic() - began}
+        return commit.record, Preparation(model, phases_s, ready.golden_examples)
+
+    def refuse(self, ordered: Ordered, error: SidecarError, *, version: Version | None = None) -> None:
+        """Answer the order with this error."""
+        named = ordered.order.version if isinstance(ordered.order, DeployOrder) else None
+        self._report(error, version or named)
+        ordered.future.set_exception(error)
+
+    def close(self) -> None:
+        """Answer every order that waits: the sidecar is going down."""
+        while self._waiting:
+            self.turn_away(self._waiting.popleft().ordered)
+
+    def turn_away(self, ordered: Ordered) -> None:
+        """Answer an order that can no longer be carried out here."""
+        ordered.future.set_exception(
+            UnavailableError("the sidecar is going down: ask again, or another one", reason=Reason.DRAINING)
+        )
+
+
+def _intent(order: DeployOrder | RollbackOrder, ready: Preparation) -> Intent:
+    return Intent(
+        action=Action.DEPLOY if isinstance(order, DeployOrder) else Action.ROLLBACK,
+        version=ready.model.version,
+        manifest_sha256=ready.model.manifest.digest,
+        actor=order.actor,
+        reason=order.reason,
+        source_commit=order.source_commit,
+        request_id=order.request_id,
+        request_sha256=order.fingerprint(),
+    )

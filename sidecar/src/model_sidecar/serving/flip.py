@@ -1,0 +1,149 @@
+"""The acts that change what is live: compare, commit, publish, release. Only the manager's thread performs them."""
+
+from __future__ import annotations
+
+import time
+
+from model_sidecar.errors import Reason, VerificationError
+from model_sidecar.events import Committed, Listener, Published, Restated, Site, StandbyReady
+from model_sidecar.ledger.ledger import Commit, Intent, Ledger
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.names import Version
+from model_sidecar.serving.janitor import Janitor
+from model_sidecar.serving.loading import Preparation
+from model_sidecar.serving.policy import Holding
+from model_sidecar.serving.stage import Model, Residents, Stage
+
+
+class Flip:
+    """One site's stage and ledger in the manager's hands, and at most one candidate: loaded, but not yet on the stage."""
+
+    def __init__(self, site: Site, *, stage: Stage, ledger: Ledger, janitor: Janitor, on_event: Listener) -> None:
+        self._site = site
+        self._stage = stage
+        self._ledger = ledger
+        self._janitor = janitor
+        self._on_event = on_event
+        self._candidate: Preparation | None = None
+
+    @property
+    def candidate(self) -> Preparation | None:
+        """The model at hand that is not on the stage."""
+        return self._candidate
+
+    def residents(self) -> Residents:
+        """Who is on the stage."""
+        return self._stage.residents()
+
+    def at_hand(self, version: Version, manifest: Digest | None) -> Preparation | None:
+        """The loaded model of this version (and identity, if one is given), wherever it is."""
+        residents = self._stage.residents()
+        for model in (residents.live, residents.standby):
+            if model is not None and is_it(model, version, manifest):
+                return Preparation(model, {}, 0)
+        candidate = self._candidate
+        if candidate is not None and is_it(candidate.model, version, manifest):
+            return candidate
+        return None
+
+    def check_schema(self, model: Model) -> None:
+        """Refuse a model whose inputs or outputs would break callers of the live one.
+
+        Raises:
+            VerificationError: SCHEMA_CHANGED.
+        """
+        live = self._stage.residents().live
+        breaks = model.signature.breaks_from(live.signature) if live is not None and live is not model else ()
+        if breaks:
+            raise VerificationError(
+                f"version {model.version} would break callers of {live.version if live else 'nothing'}: "
+                f"{'; '.join(breaks)}. If they are ready for it, deploy with --allow-schema-change",
+                reason=Reason.SCHEMA_CHANGED,
+                version=model.version,
+            )
+
+    def commit(self, intent: Intent, *, base_generation: int, trigger: str) -> Commit:
+        """Write the record, on top of this head only; errors are the ledger's."""
+        commit = self._ledger.commit(intent, expected_generation=base_generation)
+        if not commit.replayed:
+            record = commit.record
+            self._on_event(
+                Committed(
+                    self._site,
+                    generation=record.generation,
+                    version=record.version,
+                    action=record.action.value,
+                    trigger=trigger,
+                    actor=record.actor.id,
+                    reason=record.reason,
+                )
+            )
+        return commit
+
+    def publish(self, ready: Preparation, *, generation: int | None, since: float) -> None:
+        """Let this model answer, under this generation; `since` is when it was first asked for, monotonic seconds."""
+        model, before = ready.model, self._stage.residents()
+        if self._candidate is not None and self._candidate.model is model:
+            self._candidate = None
+        if before.live is model:
+            self._stage.restate(generation=generation)
+            self._on_event(Restated(self._site, model.version, model.manifest.digest, generation))
+            return
+        swapping = time.monotonic()
+        self._stage.publish(model, generation=generation)
+        now = time.monotonic()
+        # Publish before the event: a listener that asks the stage must find what it was told.
+        after = self._stage.residents()
+        self._on_event(
+            Published(
+                self._site,
+                model.version,
+                model.manifest.digest,
+                generation,
+                previous=before.live.version if before.live else None,
+                standby=after.standby.version if after.standby else None,
+                from_standby=before.standby is model,
+                took_s=now - since,
+                phases_s={**ready.phases_s, "swap": now - swapping},
+            )
+        )
+
+    def stand_by(self, model: Model) -> None:
+        """Keep this model as the standby, if there is none yet."""
+        if self._stage.residents().standby is not None:
+            self.drop(model)
+            return
+        self._stage.stand_by(model)
+        self._on_event(StandbyReady(self._site, model.version, model.manifest.digest))
+
+    def keep(self, ready: Preparation) -> None:
+        """Keep this model at hand as the candidate, in place of another."""
+        residents = self._stage.residents()
+        if ready.model is residents.live or ready.model is residents.standby:
+            return
+        if self._candidate is not None and self._candidate.model is not ready.model:
+            self.forget_candidate()
+        self._candidate = ready
+
+    def forget_candidate(self) -> None:
+        """Release the candidate, if there is one."""
+        if self._candidate is not None:
+            candidate, self._candidate = self._candidate, None
+            self.drop(candidate.model)
+
+    def drop(self, model: Model) -> None:
+        """Release a model, unless it is on the stage or the candidate."""
+        residents = self._stage.residents()
+        candidate = self._candidate.model if self._candidate else None
+        if model is not residents.live and model is not residents.standby and model is not candidate:
+            self._janitor.release(model, site=self._site)
+
+
+def is_it(model: Model, version: Version, manifest: Digest | None) -> bool:
+    """Whether a model is of this version, and of this identity if one is given."""
+    return model.version == version and manifest in (None, model.manifest.digest)
+
+
+def holding(model: Model | None) -> Holding | None:
+    """What the policy needs to know of a model."""
+    return Holding(model.version, model.manifest.digest) if model is not None else None

@@ -1,0 +1,358 @@
+"""The only one that changes what is live: one thread that carries out what the pointer, the ledger and operators want.
+
+It never loads: verifying, loading and warming are the loader's, so that a rollback to the standby is done in
+milliseconds while a large candidate is still on its way. A failure before `publish` leaves the live model alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import assert_never
+
+from model_sidecar.errors import (
+    CommitStateUnknownError,
+    ConflictError,
+    Reason,
+    SidecarError,
+    StoreError,
+    VerificationError,
+)
+from model_sidecar.events import Listener, LoadStarted, Prepared, Refused, Site
+from model_sidecar.ledger.ledger import Intent, Ledger
+from model_sidecar.ledger.reconcile import Follow, Unreadable
+from model_sidecar.ledger.record import Action, Actor, Record
+from model_sidecar.release.names import Version
+from model_sidecar.serving.desk import Accepted, OrderDesk, Ordered
+from model_sidecar.serving.flip import Flip, holding
+from model_sidecar.serving.loading import Loader, Preparation
+from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
+from model_sidecar.serving.policy import Edit, Refusal, Step, Wanted, next_step
+from model_sidecar.serving.source import Sighting
+from model_sidecar.serving.status import StatusBoard, Trouble, compose
+from model_sidecar.serving.wishes import Wishes
+
+log = logging.getLogger(__name__)
+
+_STORE_RETRY_S = 2.0
+_EDITOR = Actor(id="unknown", method="pointer-file", on_behalf_of="")
+"""Who edits a file, the file does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighted:
+    """There is a newer sighting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standby:
+    """A load for nobody's order: the version to roll back to."""
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What the loader is doing, and whom it is for: an order, a wish (and how it will have been refused), nobody."""
+
+    version: Version
+    purpose: Accepted | Refusal | _Standby
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of a load."""
+
+    load: _Load
+    result: Preparation | SidecarError
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """End."""
+
+
+class Manager:
+    """One site's manager. `sighted`, `submit` and `stop` may be called from any thread."""
+
+    def __init__(  # noqa: PLR0913 - what it needs, each by name
+        self,
+        site: Site,
+        *,
+        flip: Flip,
+        ledger: Ledger,
+        loader: Loader,
+        board: StatusBoard,
+        keep_standby: bool,
+        on_event: Listener,
+    ) -> None:
+        self._site = site
+        self._flip = flip
+        self._ledger = ledger
+        self._loader = loader
+        self._board = board
+        self._keep_standby = keep_standby
+        self._on_event = on_event
+        self._desk = OrderDesk(flip=flip, ledger=ledger, report=self._report)
+        self._look_again: Callable[[], None] = lambda: None
+
+        self._inbox: queue.SimpleQueue[_Sighted | Ordered | _Done | _Stop] = queue.SimpleQueue()
+        self._sighting: Sighting | None = None  # a slot, not a queue: of forty flips in two seconds the last counts
+        self._thread = threading.Thread(target=self._run, name=f"manager-{site.model}", daemon=True)
+
+        # The thread's own.
+        self._stopping = False
+        self._wishes = Wishes(ledger)
+        self._loading: _Load | None = None
+        self._trouble: Trouble | None = None
+        self._standby_tried_at = 0
+
+    def start(self, *, look_again: Callable[[], None]) -> None:
+        """Begin. `look_again` makes the source look soon."""
+        self._look_again = look_again
+        self._thread.start()
+
+    def sighted(self, sighting: Sighting) -> None:
+        """What the source saw. Only the newest counts."""
+        self._sighting = sighting
+        self._inbox.put(_Sighted())
+
+    def submit(self, order: DeployOrder | RollbackOrder) -> Future[Outcome]:
+        """Take an order. The future ends once this sidecar serves the target, or with one of our errors."""
+        ordered = Ordered(order, Future())
+        self._inbox.put(ordered)
+        if not self._thread.is_alive():
+            self._turn_away_the_late()
+        return ordered.future
+
+    def stop(self, *, timeout_s: float) -> None:
+        """Change nothing any more; orders that are under way end with UnavailableError."""
+        self._inbox.put(_Stop())
+        self._thread.join(timeout_s)
+        self._loader.stop()
+        self._turn_away_the_late()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            message = self._inbox.get()
+            try:
+                self._handle(message)
+                self._advance()
+            except Exception as error:
+                log.exception("the manager met an error that it has no name for; what is live answers on")
+                if isinstance(message, Ordered) and not message.future.done():
+                    message.future.set_exception(error)
+            self._post()
+
+    def _handle(self, message: _Sighted | Ordered | _Done | _Stop) -> None:
+        match message:
+            case _Sighted():
+                self._take_in(self._sighting)
+            case Ordered():
+                self._desk.accept(message, externally_managed=self._ledger.externally_managed())
+            case _Done(load=load, result=result):
+                self._loading = None
+                self._loaded(load.purpose, result)
+            case _Stop():
+                self._stopping = True
+                if self._loading is not None and isinstance(self._loading.purpose, Accepted):
+                    self._desk.turn_away(self._loading.purpose.ordered)
+                self._desk.close()
+                self._flip.forget_candidate()
+            case _:
+                assert_never(message)
+
+    def _take_in(self, sighting: Sighting | None) -> None:
+        assert sighting is not None, "a sighting is stored before it is announced"
+        problem = self._wishes.take_in(sighting)
+        if problem is not None:
+            self._report(problem, None)
+        elif not isinstance(sighting.decision, Unreadable) and self._is_trouble(Reason.POINTER_INVALID):
+            self._trouble = None
+        if isinstance(sighting.decision, Follow) and sighting.decision.rewrite_face:
+            self._ledger.rewrite_face()
+
+    # What to do about it.
+
+    def _advance(self) -> None:
+        """Do everything that can be done now, and begin at most one load."""
+        if self._stopping:
+            return
+        while (next_ready := self._desk.next_ready()) is not None:
+            self._carry_out(*next_ready)
+        self._towards_wanted()
+        if self._loading is None and (accepted := self._desk.next_to_load()) is not None:
+            self._load(accepted, Wanted(version=accepted.target.version, manifest=accepted.target.manifest))
+        if self._loading is None:
+            self._fill_standby()
+
+    def _carry_out(self, accepted: Accepted, ready: Preparation) -> None:
+        done = self._desk.carry_out(accepted, ready)
+        if done is None:
+            self._look_again()
+            return
+        record, ready = done
+        order = accepted.ordered.order
+        self._wishes.follow(record)
+        self._publish(ready, since=order.received)
+        self._post()  # before the answer: who then asks for the status must find what was just told
+        accepted.ordered.future.set_result(Outcome(record, time.monotonic() - order.received))
+
+    def _towards_wanted(self) -> None:
+        residents, candidate = self._flip.residents(), self._flip.candidate
+        wanted = self._wishes.wanted
+        step = next_step(
+            wanted,
+            live=holding(residents.live),
+            live_generation=residents.generation,
+            standby=holding(residents.standby),
+            candidate=holding(candidate.model if candidate else None),
+            refused=self._wishes.is_refused(),
+        )
+        if wanted is None or step is Step.NOTHING:
+            pass
+        elif step is Step.LOAD:
+            if self._loading is None:
+                self._load(self._wishes.as_seen(wanted), wanted)
+        else:
+            ready = self._flip.at_hand(wanted.version, wanted.manifest)
+            assert ready is not None, "the policy takes only what is at hand"
+            self._take(wanted, ready)
+        candidate = self._flip.candidate
+        if candidate is not None and (wanted is None or candidate.model.version != wanted.version):
+            self._flip.forget_candidate()
+
+    def _take(self, wanted: Wanted, ready: Preparation) -> None:
+        """Let a model at hand be the live one; where a hand edit asked for it, record that first."""
+        since = self._wishes.since
+        try:
+            if wanted.deliberate and not wanted.allow_schema_change:
+                self._flip.check_schema(ready.model)
+            if wanted.edit is not None:
+                began = time.monotonic()
+                self._wishes.follow(self._adopt(wanted.edit, ready))
+                phases_s = {**ready.phases_s, "commit": time.monotonic() - began}
+                ready = Preparation(ready.model, phases_s, ready.golden_examples)
+        except (ConflictError, CommitStateUnknownError):
+            # Another sidecar was first, or perhaps we were. What stands in the ledger decides, and the model stays at
+            # hand, for most likely it is the one.
+            self._flip.keep(ready)
+            self._wishes.refuse(replace(self._wishes.as_seen(wanted), retry_at=time.monotonic() + _STORE_RETRY_S))
+            self._look_again()
+        except SidecarError as error:
+            self._refuse_wish(self._wishes.as_seen(wanted), error)
+            self._flip.forget_candidate()
+        else:
+            self._publish(ready, since=since)
+
+    def _adopt(self, edit: Edit, ready: Preparation) -> Record:
+        intent = Intent(
+            action=Action.ADOPT,
+            version=ready.model.version,
+            manifest_sha256=ready.model.manifest.digest,
+            actor=_EDITOR,
+            reason="the active pointer was edited",
+            source_commit="",
+            request_id=edit.request_id,
+            request_sha256=edit.request_sha256,
+        )
+        return self._flip.commit(intent, base_generation=edit.base_generation, trigger="pointer").record
+
+    def _publish(self, ready: Preparation, *, since: float) -> None:
+        self._wishes.met()
+        self._trouble = None
+        wanted = self._wishes.wanted
+        self._flip.publish(ready, generation=wanted.generation if wanted else None, since=since)
+
+    # Loading.
+
+    def _load(self, purpose: Accepted | Refusal | _Standby, wanted: Wanted) -> None:
+        load = self._loading = _Load(wanted.version, purpose)
+        self._on_event(LoadStarted(self._site, wanted.version))
+        self._loader.start(
+            wanted.version, manifest=wanted.manifest, done=lambda result: self._inbox.put(_Done(load, result))
+        )
+        self._post()
+
+    def _loaded(self, purpose: Accepted | Refusal | _Standby, result: Preparation | SidecarError) -> None:
+        if isinstance(result, Preparation):
+            model = result.model
+            self._on_event(
+                Prepared(self._site, model.version, model.manifest.digest, result.phases_s, result.golden_examples)
+            )
+        match purpose, result:
+            case Accepted(), Preparation():
+                self._carry_out(purpose, result)
+            case Accepted(), SidecarError():
+                self._desk.refuse(purpose.ordered, result, version=purpose.target.version)
+            case Refusal(), Preparation():
+                self._flip.keep(result)
+            case Refusal(), SidecarError():
+                self._refuse_wish(purpose, result)
+            case _Standby(), Preparation():
+                self._flip.stand_by(result.model)
+            case _Standby(), SidecarError():
+                log.warning("%s cannot stand by for a rollback: %s", purpose.version, result)
+
+    def _fill_standby(self) -> None:
+        """After a start only the head is loaded: load the version before it too, so that a rollback finds it."""
+        residents, head = self._flip.residents(), self._ledger.head
+        if not self._keep_standby or residents.standby is not None or residents.live is None or head is None:
+            return
+        if residents.generation != head.generation or self._standby_tried_at == head.generation:
+            return
+        self._standby_tried_at = head.generation
+        previous = self._ledger.previous_good()
+        if previous is not None:
+            wanted = Wanted(version=previous.version, manifest=previous.manifest_sha256)
+            self._load(_Standby(previous.version), wanted)
+
+    # Refusals.
+
+    def _refuse_wish(self, refusal: Refusal, error: SidecarError) -> None:
+        known = self._trouble is not None and self._trouble.message == str(error)
+        if not known:  # a store that stays away is tried again and again, and reported once
+            self._report(error, refusal.wanted.version)
+        retry_at = time.monotonic() + _STORE_RETRY_S if isinstance(error, StoreError) else None
+        self._wishes.refuse(replace(refusal, retry_at=retry_at))
+
+    def _report(self, error: SidecarError, version: Version | None) -> None:
+        """Let everybody know that something was refused; what is live answers on."""
+        wanted = self._wishes.wanted
+        generation = wanted.generation if wanted else None
+        self._trouble = Trouble(error.reason, str(error), version, generation, datetime.now(UTC))
+        self._on_event(
+            Refused(self._site, version, error.reason, str(error), isinstance(error, VerificationError))
+        )
+
+    def _is_trouble(self, reason: Reason) -> bool:
+        return self._trouble is not None and self._trouble.reason is reason
+
+    # The end, and what others see.
+
+    def _turn_away_the_late(self) -> None:
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, Ordered):
+                self._desk.turn_away(message)
+
+    def _post(self) -> None:
+        sighting, residents = self._sighting, self._flip.residents()
+        self._board.post(
+            compose(
+                self._board.current(),
+                wanted=self._wishes.wanted,
+                residents=residents,
+                record=self._ledger.record(residents.generation) if residents.generation else None,
+                loading=self._loading.version if self._loading else None,
+                trouble=self._trouble,
+                externally_managed=self._wishes.externally_managed,
+                last_look=sighting.at if sighting else None,
+            )
+        )

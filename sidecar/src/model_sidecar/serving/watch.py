@@ -1,0 +1,87 @@
+"""File events as a hint to look: watches the pointer's directory and the two above it, and renews itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import (
+    EVENT_TYPE_CLOSED,
+    EVENT_TYPE_CREATED,
+    EVENT_TYPE_DELETED,
+    EVENT_TYPE_MODIFIED,
+    EVENT_TYPE_MOVED,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+log = logging.getLogger(__name__)
+
+# Not "opened" and "closed without writing": our own look would cause the next one.
+_NEWS = frozenset(
+    {EVENT_TYPE_CREATED, EVENT_TYPE_DELETED, EVENT_TYPE_MODIFIED, EVENT_TYPE_MOVED, EVENT_TYPE_CLOSED}
+)
+
+
+class Watch(FileSystemEventHandler):
+    """Calls `wake` when something changes near the pointer.
+
+    The *directory* is watched, never the file: a rename into place and a ConfigMap's swap of `..data` change the
+    directory, and a watch on the file would stay with the old one. A directory that is deleted and made again leaves
+    its watch dead without a word, so `renew`, called before every look, puts a new one where the inode has changed.
+    """
+
+    def __init__(self, pointer: Path, *, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        directory = pointer.parent
+        self._directories = (directory, directory.parent, directory.parent.parent)
+        self._watches: dict[Path, tuple[tuple[int, int], ObservedWatch]] = {}
+        self._observer: BaseObserver | None = None
+        self._complained = False
+
+    def renew(self) -> None:
+        """Watch every directory that is there and not watched yet. Called on the source's thread only."""
+        for directory in self._directories:
+            try:
+                self._renew(directory)
+            except OSError as error:
+                # Out of watches or descriptors, or a file system without events: the poll goes on without us.
+                if not self._complained:
+                    log.warning("no file events for %s (%s): changes are found by polling alone", directory, error)
+                self._complained = True
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Watchdog's call, on its own thread."""
+        if event.event_type in _NEWS:
+            self._wake()
+
+    def _renew(self, directory: Path) -> None:
+        try:
+            found = os.stat(directory)
+        except FileNotFoundError:
+            found = None
+        identity = (found.st_dev, found.st_ino) if found else None
+        known = self._watches.get(directory)
+        if known is not None and known[0] != identity:
+            del self._watches[directory]
+            self._running().unschedule(known[1])
+            known = None
+        if known is None and identity is not None:
+            watch = self._running().schedule(self, str(directory), recursive=False)
+            self._watches[directory] = (identity, watch)
+
+    def _running(self) -> BaseObserver:
+        if self._observer is None:
+            self._observer = Observer()
+            self._observer.start()
+        return self._observer

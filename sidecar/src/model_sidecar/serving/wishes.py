@@ -1,0 +1,106 @@
+"""What is wanted: made of sightings and of our own records, with the memory of what was refused. The manager's own."""
+
+from __future__ import annotations
+
+import time
+from typing import assert_never
+
+from model_sidecar.errors import VerificationError
+from model_sidecar.ledger.ledger import Ledger
+from model_sidecar.ledger.reconcile import Adopt, External, Follow, Nothing, Unreadable
+from model_sidecar.ledger.record import Record
+from model_sidecar.serving.policy import Edit, Refusal, Wanted
+from model_sidecar.serving.source import Sighting
+
+
+class Wishes:
+    """One site's wanted version. Not thread-safe: all calls are the manager's thread's.
+
+    Attributes:
+        wanted: the version that should answer; None before the first deployment.
+        since: when it became so, monotonic seconds.
+        externally_managed: the last look found a pointer that is somebody else's to write.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.wanted: Wanted | None = None
+        self.since = 0.0
+        self.externally_managed = False
+        self._ledger = ledger
+        self._fingerprint: object = None
+        self._refusal: Refusal | None = None
+        self._told_of: object = None
+
+    def take_in(self, sighting: Sighting) -> VerificationError | None:
+        """Take over what was seen. Returns what is wrong with the pointer, once for each state of it."""
+        decision = sighting.decision
+        self._fingerprint = sighting.fingerprint
+        self.externally_managed = isinstance(decision, External)
+        match decision:
+            case Nothing():
+                pass
+            case Follow(record=record):
+                self.follow(record)
+            case Adopt(version=version, allow_schema_change=allow):
+                edit = Edit(sighting.base_generation, decision.request_id, decision.request_sha256)
+                manifest = self._ledger.recorded_manifest(version)
+                self._want(
+                    Wanted(
+                        version=version,
+                        manifest=manifest,
+                        edit=edit,
+                        deliberate=True,
+                        allow_schema_change=allow,
+                    )
+                )
+            case External(version=version, allow_schema_change=allow):
+                self._want(Wanted(version=version, manifest=None, deliberate=True, allow_schema_change=allow))
+            case Unreadable(problem=problem, head=head):
+                if head is not None:
+                    self.follow(head)
+                if self._told_of != sighting.pointer_identity:
+                    self._told_of = sighting.pointer_identity
+                    return problem
+                return None
+            case _:
+                assert_never(decision)
+        self._told_of = None
+        return None
+
+    def follow(self, record: Record) -> None:
+        """Want what this record names, unless a newer one is known: a look may arrive after our own commit."""
+        known = self.wanted.generation if self.wanted else None
+        if known is None or record.generation >= known:
+            self._want(
+                Wanted(
+                    version=record.version,
+                    manifest=record.manifest_sha256,
+                    generation=record.generation,
+                    record_sha256=record.sha256,
+                )
+            )
+
+    def as_seen(self, wanted: Wanted) -> Refusal:
+        """The refusal that this wish would get, for what its directory looks like now."""
+        return Refusal(wanted, self._fingerprint)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Do not try this again while the refusal stands."""
+        self._refusal = refusal
+
+    def is_refused(self) -> bool:
+        """Whether the wish was refused and trying again would only find the same."""
+        return (
+            self.wanted is not None
+            and self._refusal is not None
+            and self._refusal.stands(self.wanted, fingerprint=self._fingerprint, now=time.monotonic())
+        )
+
+    def met(self) -> None:
+        """What was refused before is of the past."""
+        self._refusal = None
+
+    def _want(self, wanted: Wanted) -> None:
+        if self.wanted != wanted:
+            self.wanted = wanted
+            self.since = time.monotonic()

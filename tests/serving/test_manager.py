@@ -1,0 +1,476 @@
+"""The manager with a real ledger and pointer on disk: what is wanted becomes live, and what fails leaves all alone."""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from model_sidecar.app.ledgers import open_ledger
+from model_sidecar.errors import ConflictError, NotFoundError, Reason, RefusedError, SidecarError, VerificationError
+from model_sidecar.events import Event, Published, Refused, Released, Site, StandbyReady
+from model_sidecar.ledger.record import Action, Actor
+from model_sidecar.release.names import Environment, ModelName, Version
+from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
+from model_sidecar.serving.flip import Flip
+from model_sidecar.serving.janitor import Janitor
+from model_sidecar.serving.loading import Loader
+from model_sidecar.serving.manager import Manager
+from model_sidecar.serving.orders import (
+    DeployOrder,
+    Outcome,
+    RollbackOrder,
+    RollbackTarget,
+    ToGeneration,
+    ToPrevious,
+    ToVersion,
+)
+from model_sidecar.serving.source import Source
+from model_sidecar.serving.stage import Stage
+from model_sidecar.serving.status import State, Status, StatusBoard
+from model_sidecar.store.layout import Layout
+from support.resident import Shelf
+
+SITE = Site(ModelName("adder"), Environment("prod"))
+A, B, C = Version("2024.01.10.prod"), Version("2024.01.12.prod"), Version("2024.01.15.prod")
+ANA = Actor(id="ana", method="unix-peer", on_behalf_of="")
+WAIT_S = 20.0
+
+
+class Running:
+    """A site under a manager, with everything real but the models."""
+
+    def __init__(self, root: Path, shelf: Shelf, *, keep_standby: bool = True, sidecar: str = "one") -> None:
+        self.shelf = shelf
+        layout = Layout(root)
+        layout.model(SITE.model).mkdir(parents=True, exist_ok=True)
+        self.pointer = layout.pointer(SITE.model, SITE.environment)
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.ledger = open_ledger(layout, SITE.model, SITE.environment, sidecar_id=sidecar)
+        self.janitor = Janitor(on_event=self.events.put)
+        self.stage = Stage(
+            keep_standby=keep_standby, on_idle=lambda model: self.janitor.release(model, site=SITE)
+        )
+        self.board = StatusBoard(Status(site=SITE, sidecar=sidecar))
+        flip = Flip(SITE, stage=self.stage, ledger=self.ledger, janitor=self.janitor, on_event=self.events.put)
+        self.manager = Manager(
+            SITE,
+            flip=flip,
+            ledger=self.ledger,
+            loader=Loader(shelf.prepare, name="load"),
+            board=self.board,
+            keep_standby=keep_standby,
+            on_event=self.events.put,
+        )
+        self.source = Source(
+            SITE,
+            ledger=self.ledger,
+            fingerprint=shelf.fingerprint,
+            deliver=self.manager.sighted,
+            before_look=lambda: None,
+            on_event=self.events.put,
+            poll_interval_s=0.05,
+        )
+
+    def start(self) -> Running:
+        self.manager.start(look_again=self.source.wake)
+        self.source.start()
+        return self
+
+    def stop(self) -> None:
+        self.source.stop(timeout_s=WAIT_S)
+        self.manager.stop(timeout_s=WAIT_S)
+        self.stage.clear()
+        self.janitor.stop()
+
+    def order_deploy(self, version: Version, request_id: str = "", **settings: object) -> Future[Outcome]:
+        return self.manager.submit(
+            DeployOrder(
+                actor=ANA,
+                reason="because",
+                source_commit="abc",
+                request_id=request_id or f"deploy-{version}-{id(settings)}-{len(self.shelf.loaded)}",
+                version=version,
+                **settings,  # type: ignore[arg-type]
+            )
+        )
+
+    def deploy(self, version: Version, **settings: object) -> Outcome:
+        return self.order_deploy(version, **settings).result(WAIT_S)  # type: ignore[arg-type]
+
+    def rollback(self, target: RollbackTarget | None = None, **settings: object) -> Outcome:
+        order = RollbackOrder(
+            actor=ANA,
+            reason="it was wrong",
+            source_commit="",
+            request_id=f"rollback-{id(settings)}-{self.generation}",
+            target=target or ToPrevious(),
+            **settings,  # type: ignore[arg-type]
+        )
+        return self.manager.submit(order).result(WAIT_S)
+
+    def edit(self, version: str, **fields: object) -> None:
+        self.pointer.parent.mkdir(parents=True, exist_ok=True)
+        self.pointer.write_text(json.dumps({"version": version, **fields}))
+        self.source.wake()
+
+    def wait(self, **expected: object) -> Status:
+        """The first status in which all of this is so: live, standby, state, error."""
+        status = self.board.current()
+        while not self._is(status, expected):
+            newer = self.board.wait_newer(status.revision, timeout_s=WAIT_S)
+            assert newer is not None, f"never saw {expected}; last: {status}"
+            status = newer
+        return status
+
+    def wait_event(self, kind: type[Event]) -> Event:
+        while True:
+            event = self.events.get(timeout=WAIT_S)
+            if isinstance(event, kind):
+                return event
+
+    def _is(self, status: Status, expected: dict[str, object]) -> bool:
+        seen = {
+            "live": status.observed.version if status.observed else None,
+            "generation": status.observed.generation if status.observed else None,
+            "desired": status.desired.version if status.desired else None,
+            "standby": next((each.version for each in status.resident if each.role == "standby"), None),
+            "state": status.state,
+            "error": status.last_error.reason if status.last_error else None,
+        }
+        return all(seen[name] == value for name, value in expected.items())
+
+    @property
+    def live(self) -> str | None:
+        model = self.stage.residents().live
+        return model.version if model else None
+
+    @property
+    def generation(self) -> int | None:
+        return self.stage.residents().generation
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    shelf = Shelf()
+    for version in (A, B, C):
+        shelf.put(version)
+    return shelf
+
+
+@pytest.fixture
+def running(tmp_path: Path, shelf: Shelf) -> Iterator[Running]:
+    site = Running(tmp_path, shelf).start()
+    yield site
+    site.stop()
+
+
+def test_before_the_first_deployment_nothing_is_served_and_nothing_is_wrong(running: Running) -> None:
+    """An empty store is a normal start."""
+    status = running.wait(state=State.NOT_SERVING)
+
+    assert status.last_error is None
+    assert running.live is None
+
+
+def test_a_deploy_is_recorded_and_live_when_it_is_answered(running: Running) -> None:
+    """When Deploy answers, this sidecar serves the version, and the record names who and why."""
+    outcome = running.deploy(A)
+
+    assert running.live == A
+    assert (outcome.record.generation, outcome.record.version, outcome.record.action) == (1, A, Action.DEPLOY)
+    assert (outcome.record.actor, outcome.record.reason, outcome.record.source_commit) == (ANA, "because", "abc")
+    assert json.loads(running.pointer.read_text())["generation"] == 1
+    assert running.board.current().state is State.READY
+
+
+def test_a_rollback_takes_the_standby_and_loads_nothing(running: Running) -> None:
+    """Going back to the version before is a swap of what is in memory."""
+    running.deploy(A)
+    running.deploy(B)
+    loads = len(running.shelf.loaded)
+
+    outcome = running.rollback()
+
+    assert (running.live, running.generation) == (A, 3)
+    assert (outcome.record.action, outcome.record.previous_version) == (Action.ROLLBACK, B)
+    assert len(running.shelf.loaded) == loads
+
+
+def test_a_rollback_of_a_rollback_goes_further_back(running: Running) -> None:
+    """The version that was rolled away from is never what a plain rollback returns to."""
+    for version in (A, B, C):
+        running.deploy(version)
+
+    assert running.rollback().record.version == B
+    assert running.rollback().record.version == A
+    with pytest.raises(RefusedError) as refused:
+        running.rollback()
+    assert refused.value.reason is Reason.NO_PREVIOUS_VERSION
+
+
+def test_where_the_ledger_has_no_previous_the_manifests_hint_counts(tmp_path: Path, shelf: Shelf) -> None:
+    """A first deployment can be rolled back to the version that its manifest names."""
+    shelf.put(B, rollback_target=A)
+    running = Running(tmp_path, shelf).start()
+    running.deploy(B)
+
+    assert running.rollback().record.version == A
+    running.stop()
+
+
+def test_a_rollback_by_generation_and_by_name(running: Running) -> None:
+    """An operator may name the record or the version to go back to."""
+    for version in (A, B, C):
+        running.deploy(version)
+
+    assert running.rollback(ToGeneration(1)).record.version == A
+    assert running.rollback(ToVersion(B)).record.version == B
+    with pytest.raises(NotFoundError) as unknown:
+        running.rollback(ToGeneration(99))
+    assert unknown.value.reason is Reason.GENERATION_NOT_FOUND
+
+
+def test_a_rollback_does_not_wait_for_a_load_and_the_late_deploy_loses(running: Running) -> None:
+    """While a candidate loads, a rollback is done at once; the deploy then conflicts instead of undoing it."""
+    running.deploy(A)
+    running.deploy(B)
+    gate = running.shelf.hold(C)
+    late = running.order_deploy(C)
+    assert running.shelf.begun[C].wait(WAIT_S)
+
+    assert running.rollback().record.version == A
+    gate.set()
+    with pytest.raises(ConflictError) as conflict:
+        late.result(WAIT_S)
+
+    assert conflict.value.facts["version"] == A
+    assert running.live == A
+
+
+def test_a_version_that_fails_is_refused_and_the_live_one_answers_on(running: Running) -> None:
+    """What does not verify, load or agree is not recorded, and changes nothing."""
+    running.deploy(A)
+    running.shelf.failures[B] = VerificationError("a byte is wrong", reason=Reason.DIGEST_MISMATCH)
+
+    with pytest.raises(VerificationError, match="a byte is wrong"):
+        running.deploy(B)
+
+    assert (running.live, running.generation) == (A, 1)
+    head = running.ledger.head
+    assert head is not None
+    assert head.generation == 1
+    assert running.wait(error=Reason.DIGEST_MISMATCH).state is State.READY
+
+
+def test_an_expected_generation_that_is_over_conflicts_and_names_the_winner(running: Running) -> None:
+    """Acting on an old view of things is refused, with who moved the head."""
+    running.deploy(A)
+    running.deploy(B)
+
+    with pytest.raises(ConflictError) as conflict:
+        running.deploy(C, expected_generation=1)
+
+    assert conflict.value.facts == {"generation": "2", "version": B, "actor": "ana"}
+    assert running.live == B
+
+
+def test_the_same_request_id_is_answered_with_the_same_record(running: Running) -> None:
+    """A retried order is not carried out twice, and the id of another order is refused."""
+    first = running.deploy(A, request_id="r-1")
+    again = running.deploy(A, request_id="r-1")
+
+    assert again.replayed
+    assert again.record == first.record
+    with pytest.raises(SidecarError) as reused:
+        running.deploy(B, request_id="r-1")
+    assert reused.value.reason is Reason.REQUEST_ID_REUSED
+
+
+def test_an_order_for_what_is_live_is_recorded_all_the_same(running: Running) -> None:
+    """Deploying the live version again makes a record, and answers go on under its generation."""
+    running.deploy(A)
+
+    assert running.deploy(A, request_id="again").record.generation == 2
+    assert (running.live, running.generation) == (A, 2)
+
+
+def test_validate_only_checks_and_moves_nothing(running: Running) -> None:
+    """A dry run says what would be recorded, and releases what it loaded."""
+    running.deploy(A)
+
+    outcome = running.deploy(B, validate_only=True)
+
+    assert (outcome.record.generation, outcome.record.version) == (2, B)
+    assert running.live == A
+    head = running.ledger.head
+    assert head is not None
+    assert head.generation == 1
+    released = running.wait_event(Released)
+    assert isinstance(released, Released)
+    assert released.version == B
+
+
+def test_a_changed_signature_is_refused_unless_it_is_allowed(running: Running) -> None:
+    """A version that would break the live one's callers needs a word; the way back never does."""
+    wider = Signature((TensorSpec("x", Datatype.FP32, (-1, 3)),), (TensorSpec("y", Datatype.FP32, (-1, 3)),))
+    running.shelf.put(B, signature=wider)
+    running.deploy(A)
+
+    with pytest.raises(VerificationError) as refused:
+        running.deploy(B)
+    assert refused.value.reason is Reason.SCHEMA_CHANGED
+    assert "input x FP32[-1, 2] became x FP32[-1, 3]" in str(refused.value)
+
+    assert running.deploy(B, allow_schema_change=True).record.version == B
+    assert running.rollback().record.version == A
+
+
+def test_a_hand_edit_is_adopted_once_and_answers(running: Running) -> None:
+    """`{"version": …}` in the pointer is verified, recorded as ADOPT, and live."""
+    running.deploy(A)
+    running.edit(B)
+
+    status = running.wait(live=B, generation=2)
+
+    head = running.ledger.head
+    assert head is not None
+    assert (head.action, head.version, head.previous_version) == (Action.ADOPT, B, A)
+    assert status.state is State.READY
+    assert json.loads(running.pointer.read_text())["generation"] == 2
+
+
+def test_a_hand_edit_to_a_version_that_fails_changes_nothing_until_it_is_mended(running: Running) -> None:
+    """A refused edit leaves the live version and the ledger alone, and is tried again when the directory changes."""
+    running.deploy(A)
+    running.shelf.failures[B] = VerificationError("incomplete", reason=Reason.FILE_MISSING)
+    running.edit(B)
+
+    assert running.wait(error=Reason.FILE_MISSING, live=A).state is State.DEGRADED
+    del running.shelf.failures[B]
+
+    assert running.wait(live=B).last_error is None
+
+
+def test_a_refused_edit_is_reported_once(running: Running) -> None:
+    """However often the same thing is looked at, it is refused and told once."""
+    running.deploy(A)
+    running.edit("2024.01.31.prod")
+    running.wait(error=Reason.VERSION_NOT_FOUND)
+    for _ in range(5):
+        running.manager.sighted(running.source.look())
+    running.deploy(B)  # ends the wait: everything before it has been dealt with
+
+    refused = [event for event in list(running.events.queue) if isinstance(event, Refused)]
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b"{", b'{"version": "yesterday"}'])
+def test_a_pointer_that_cannot_be_read_is_reported_and_left_alone(running: Running, content: bytes) -> None:
+    """An empty, binary or malformed pointer moves nothing, and is not overwritten: somebody may be editing it."""
+    running.deploy(A)
+    running.pointer.write_bytes(content)
+    running.source.wake()
+
+    running.wait(error=Reason.POINTER_INVALID, live=A)
+
+    assert running.pointer.read_bytes() == content
+
+
+def test_of_many_flips_the_last_is_loaded(running: Running) -> None:
+    """Edits that are overtaken while a version loads are never loaded themselves."""
+    running.deploy(A)
+    gate = running.shelf.hold(B)
+    running.edit(B)
+    assert running.shelf.begun[B].wait(WAIT_S)
+    for number in range(1, 30):
+        version = running.shelf.put(f"2024.03.{number:02}.prod")
+        running.edit(version)
+    running.manager.sighted(running.source.look())
+    gate.set()
+
+    running.wait(live="2024.03.29.prod")
+
+    assert [model.version for model in running.shelf.loaded] == [A, B, "2024.03.29.prod"]
+
+
+def test_after_a_start_the_head_answers_and_the_version_before_stands_by(tmp_path: Path, shelf: Shelf) -> None:
+    """A restarted sidecar serves what the ledger says, and can roll back in memory."""
+    first = Running(tmp_path, shelf).start()
+    first.deploy(A)
+    first.deploy(B)
+    first.stop()
+
+    second = Running(tmp_path, shelf).start()
+    status = second.wait(live=B, standby=A)
+
+    assert status.observed is not None
+    assert status.observed.generation == 2
+    assert isinstance(second.wait_event(StandbyReady), StandbyReady)
+    loads = len(shelf.loaded)
+    assert second.rollback().record.version == A
+    assert len(shelf.loaded) == loads
+    second.stop()
+
+
+def test_without_standby_one_model_is_resident(tmp_path: Path, shelf: Shelf) -> None:
+    """`standby = none` releases the previous version, and a rollback loads it again."""
+    running = Running(tmp_path, shelf, keep_standby=False).start()
+    running.deploy(A)
+    running.deploy(B)
+
+    released = running.wait_event(Released)
+    assert isinstance(released, Released)
+    assert released.version == A
+    assert running.rollback().record.version == A
+    running.stop()
+
+
+def test_two_sidecars_adopt_one_edit_once_and_follow_each_other(tmp_path: Path, shelf: Shelf) -> None:
+    """Of two sidecars that see an edit one records it; a rollback through one is followed by the other."""
+    one = Running(tmp_path, shelf, sidecar="one").start()
+    two = Running(tmp_path, shelf, sidecar="two").start()
+    one.deploy(A)
+    two.wait(live=A)
+    one.edit(B)
+    one.wait(live=B, generation=2)
+    two.wait(live=B, generation=2)
+
+    one.rollback()
+    two.wait(live=A, generation=3)
+
+    assert [record.action for record in one.ledger.records()] == [Action.ROLLBACK, Action.ADOPT, Action.DEPLOY]
+    one.stop()
+    two.stop()
+
+
+def test_events_come_after_the_swap_and_say_what_it_took(running: Running) -> None:
+    """Whoever hears of a version finds it live, with the time of each phase."""
+    running.deploy(A)
+
+    event = running.wait_event(Published)
+
+    assert isinstance(event, Published)
+    assert (event.version, event.generation, event.previous) == (A, 1, None)
+    assert {"verify", "load", "warm", "commit", "swap"} <= event.phases_s.keys()
+
+
+def test_an_order_in_a_sidecar_that_goes_down_is_answered(tmp_path: Path, shelf: Shelf) -> None:
+    """Nobody who ordered something waits for ever: the order ends with DRAINING."""
+    running = Running(tmp_path, shelf).start()
+    gate = shelf.hold(A)
+    order = running.order_deploy(A)
+    assert shelf.begun[A].wait(WAIT_S)
+    running.source.stop(timeout_s=WAIT_S)
+    running.manager.stop(timeout_s=WAIT_S)
+    gate.set()
+
+    with pytest.raises(SidecarError) as over:
+        order.result(WAIT_S)
+
+    assert over.value.reason is Reason.DRAINING
+    running.stage.clear()
+    running.janitor.stop()

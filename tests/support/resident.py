@@ -1,0 +1,95 @@
+"""Models for tests of what surrounds a model: they answer at once, and remember whether they were released."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from model_sidecar.errors import NotFoundError, SidecarError
+from model_sidecar.release.digests import Digest, digest_of
+from model_sidecar.release.manifest import Manifest, parse_manifest
+from model_sidecar.release.names import ModelName, Version
+from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
+from model_sidecar.serving.loading import Preparation
+from numpy.typing import NDArray
+
+VECTOR = Signature((TensorSpec("x", Datatype.FP32, (-1, 2)),), (TensorSpec("y", Datatype.FP32, (-1, 2)),))
+
+
+def manifest_of(version: str, *, salt: str = "", rollback_target: str = "") -> Manifest:
+    """A manifest of the nine-field form; another salt gives another identity."""
+    model_hash = digest_of(f"{version}{salt}".encode())
+    target = f',"rollback_target":"{rollback_target}"' if rollback_target else ""
+    return parse_manifest(f'{{"version":"{version}","model_hash":"{model_hash}"{target}}}'.encode())
+
+
+class Adder:
+    """Answers x + constant. `closed` is set once its memory was given back."""
+
+    def __init__(
+        self, version: str, constant: float = 0.0, *, signature: Signature = VECTOR, manifest: Manifest | None = None
+    ) -> None:
+        self.model = ModelName("adder")
+        self.manifest = manifest or manifest_of(version)
+        self.version = self.manifest.version
+        self.signature = signature
+        self.loaded_at = datetime.now(UTC)
+        self.cost_s = 1e-6
+        self.warm_bytes = 8
+        self.constant = constant
+        self.closed = threading.Event()
+
+    def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """One answer; a released model must never be asked."""
+        assert not self.closed.is_set(), f"{self.version} was run after its release"
+        del outputs
+        return {"y": np.asarray(inputs["x"] + np.float32(self.constant))}
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.closed.set()
+
+
+class Shelf:
+    """Prepares adders by version, as the store, the model room and the golden examples would; slowly where told to."""
+
+    def __init__(self) -> None:
+        self.signatures: dict[str, Signature] = {}
+        self.failures: dict[str, SidecarError] = {}
+        self.gates: dict[str, threading.Event] = {}
+        self.begun: dict[str, threading.Event] = {}
+        self.loaded: list[Adder] = []
+        self._known: dict[str, Manifest] = {}
+
+    def put(self, version: str, *, signature: Signature = VECTOR, rollback_target: str = "") -> Version:
+        """Make a version known."""
+        self._known[version] = manifest_of(version, rollback_target=rollback_target)
+        self.signatures[version] = signature
+        return Version(version)
+
+    def hold(self, version: str) -> threading.Event:
+        """Let loads of this version wait until the event that is returned is set."""
+        self.begun[version] = threading.Event()
+        self.gates[version] = threading.Event()
+        return self.gates[version]
+
+    def prepare(self, version: Version, manifest: Digest | None) -> Preparation:
+        """A loaded model, or the failure that was arranged."""
+        if version in self.gates:
+            self.begun[version].set()
+            assert self.gates[version].wait(30)
+        if version in self.failures:
+            raise self.failures[version]
+        if version not in self._known:
+            raise NotFoundError(f"no version {version}")
+        assert manifest in (None, self._known[version].digest)
+        model = Adder(version, signature=self.signatures[version], manifest=self._known[version])
+        self.loaded.append(model)
+        return Preparation(model, {"verify": 0.0, "load": 0.0, "warm": 0.0}, 1)
+
+    def fingerprint(self, version: Version) -> object:
+        """Changes when a version appears, or its failure does."""
+        return (version in self._known, str(self.failures.get(version)))
