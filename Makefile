@@ -66,7 +66,7 @@ check: venv ## formatting, lint, types, rooms, protos, Dockerfile
 	@failed=; \
 	step() { local name=$$1 out; shift; \
 		if out=$$("$$@" 2>&1); then echo "ok      $$name"; else echo "FAILED  $$name: $$*"; echo "$$out"; failed=1; fi; }; \
-	step 'format      ' $(BIN)/ruff format --check .; \
+	step 'format      ' $(BIN)/ruff format --check --output-format concise .; \
 	step 'lint        ' $(BIN)/ruff check --quiet --output-format concise .; \
 	step 'types       ' $(BIN)/mypy; \
 	step 'rooms       ' $(BIN)/lint-imports --no-logo; \
@@ -86,9 +86,12 @@ bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
 	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
 
 # ---------------------------------------------------------------------------------------------- generated files
-.PHONY: proto lock
+.PHONY: proto docs lock
 proto: venv ## regenerate the wire descriptors and stubs from proto/
 	@$(BIN)/python scripts/generate_wire.py
+
+docs: venv ## regenerate the tables of README.md from the code
+	@$(BIN)/python scripts/generate_docs.py
 
 lock: venv ## resolve requirements/*.txt anew (ARGS=--upgrade moves every pin)
 	@UV=$(BIN)/uv scripts/lock.sh $(ARGS)

@@ -29,7 +29,10 @@ def generate(into: Path) -> dict[str, bytes]:
     descriptors = into / "descriptors.binpb"
     sources = sorted(STUBS)
     arguments = ["protoc", f"-I{PROTO}", f"--pyi_out={into}", "--include_imports"]
-    if protoc.main([*arguments, f"--descriptor_set_out={descriptors}", *sources, f"-I{_well_known_types()}"]) != 0:
+    if (
+        protoc.main([*arguments, f"--descriptor_set_out={descriptors}", *sources, f"-I{_well_known_types()}"])
+        != 0
+    ):
         sys.exit("protoc refused the sources in proto/; its words stand above")
     made = {descriptors.name: descriptors.read_bytes()}
     for source, name in STUBS.items():
@@ -48,9 +51,13 @@ def main() -> None:
     check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as scratch:
         made = generate(Path(scratch))
-    stale = [n for n, content in made.items() if not (WIRE / n).exists() or (WIRE / n).read_bytes() != content]
+    stale = [
+        n for n, content in made.items() if not (WIRE / n).exists() or (WIRE / n).read_bytes() != content
+    ]
     if check and stale:
-        sys.exit(f"stale in {WIRE.relative_to(ROOT)}: {', '.join(stale)}; run `make proto` and commit the result")
+        sys.exit(
+            f"stale in {WIRE.relative_to(ROOT)}: {', '.join(stale)}; run `make proto` and commit the result"
+        )
     for name in stale:
         (WIRE / name).write_bytes(made[name])
 

@@ -19,7 +19,9 @@ def subclasses(kind: type[SidecarError]) -> list[type[SidecarError]]:
 
 def test_the_contract_lists_every_reason_with_its_code() -> None:
     """docs/contract.md names exactly the reasons of `errors.Reason`, each with the code that a caller sees."""
-    table = re.findall(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \|", (ROOT / "docs/contract.md").read_text(), re.MULTILINE)
+    table = re.findall(
+        r"^\| `([A-Z_]+)` \| ([A-Z_]+) \|", (ROOT / "docs/contract.md").read_text(), re.MULTILINE
+    )
 
     assert {reason for reason, _ in table} == {reason.value for reason in Reason}
     codes = dict(table)
@@ -31,7 +33,10 @@ def test_the_contract_lists_every_reason_with_its_code() -> None:
 def test_the_table_of_settings_is_fresh() -> None:
     """README.md shows every option of `serve`, made from the options themselves."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/generate_docs.py"), "--check"], capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "scripts/generate_docs.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

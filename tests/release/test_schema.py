@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
+from jsonschema import Draft202012Validator
 from support.manifests import ABSENT, DIGEST, content, full_form, nine_fields
 
 from model_sidecar.errors import VerificationError

@@ -9,8 +9,17 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from support.resident import Shelf
+
 from model_sidecar.app.ledgers import open_ledger
-from model_sidecar.errors import ConflictError, NotFoundError, Reason, RefusedError, SidecarError, VerificationError
+from model_sidecar.errors import (
+    ConflictError,
+    NotFoundError,
+    Reason,
+    RefusedError,
+    SidecarError,
+    VerificationError,
+)
 from model_sidecar.events import Event, Published, Refused, Released, Site, StandbyReady
 from model_sidecar.ledger.record import Action, Actor
 from model_sidecar.release.names import Environment, ModelName, Version
@@ -32,7 +41,6 @@ from model_sidecar.serving.source import Source
 from model_sidecar.serving.stage import Stage
 from model_sidecar.serving.status import State, Status, StatusBoard
 from model_sidecar.store.layout import Layout
-from support.resident import Shelf
 
 SITE = Site(ModelName("adder"), Environment("prod"))
 A, B, C = Version("2024.01.10.prod"), Version("2024.01.12.prod"), Version("2024.01.15.prod")
@@ -55,7 +63,9 @@ class Running:
             keep_standby=keep_standby, on_idle=lambda model: self.janitor.release(model, site=SITE)
         )
         self.board = StatusBoard(Status(site=SITE, sidecar=sidecar))
-        flip = Flip(SITE, stage=self.stage, ledger=self.ledger, janitor=self.janitor, on_event=self.events.put)
+        flip = Flip(
+            SITE, stage=self.stage, ledger=self.ledger, janitor=self.janitor, on_event=self.events.put
+        )
         self.manager = Manager(
             SITE,
             flip=flip,
@@ -182,7 +192,11 @@ def test_a_deploy_is_recorded_and_live_when_it_is_answered(running: Running) -> 
 
     assert running.live == A
     assert (outcome.record.generation, outcome.record.version, outcome.record.action) == (1, A, Action.DEPLOY)
-    assert (outcome.record.actor, outcome.record.reason, outcome.record.source_commit) == (ANA, "because", "abc")
+    assert (outcome.record.actor, outcome.record.reason, outcome.record.source_commit) == (
+        ANA,
+        "because",
+        "abc",
+    )
     assert json.loads(running.pointer.read_text())["generation"] == 1
     assert running.board.current().state is State.READY
 
@@ -397,7 +411,9 @@ def test_of_many_flips_the_last_is_loaded(running: Running) -> None:
     assert [model.version for model in running.shelf.loaded] == [A, B, "2024.03.29.prod"]
 
 
-def test_after_a_start_the_head_answers_and_the_version_before_stands_by(tmp_path: Path, shelf: Shelf) -> None:
+def test_after_a_start_the_head_answers_and_the_version_before_stands_by(
+    tmp_path: Path, shelf: Shelf
+) -> None:
     """A restarted sidecar serves what the ledger says, and can roll back in memory."""
     first = Running(tmp_path, shelf).start()
     first.deploy(A)
@@ -442,7 +458,11 @@ def test_two_sidecars_adopt_one_edit_once_and_follow_each_other(tmp_path: Path, 
     one.rollback()
     two.wait(live=A, generation=3)
 
-    assert [record.action for record in one.ledger.records()] == [Action.ROLLBACK, Action.ADOPT, Action.DEPLOY]
+    assert [record.action for record in one.ledger.records()] == [
+        Action.ROLLBACK,
+        Action.ADOPT,
+        Action.DEPLOY,
+    ]
     one.stop()
     two.stop()
 

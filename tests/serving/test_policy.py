@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.names import Version
 from model_sidecar.serving.policy import Edit, Holding, Refusal, Step, Wanted, next_step
@@ -53,7 +54,12 @@ def test_the_next_step(
 ) -> None:
     """Every row of the policy's table."""
     step = next_step(
-        wanted, live=live, live_generation=live_generation, standby=standby, candidate=candidate, refused=refused
+        wanted,
+        live=live,
+        live_generation=live_generation,
+        standby=standby,
+        candidate=candidate,
+        refused=refused,
     )
 
     assert step is expected

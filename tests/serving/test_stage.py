@@ -7,11 +7,12 @@ import threading
 import numpy as np
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.resident import Adder
+
 from model_sidecar.errors import NotFoundError, Reason, RefusedError, UnavailableError
 from model_sidecar.serving.stage import Lease, Stage
-from support.resident import Adder
 
 A, B, C = "2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod"
 

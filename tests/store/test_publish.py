@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
+from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 from support import models
 from support.hostile import PICKLE

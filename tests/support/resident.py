@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from model_sidecar.errors import NotFoundError, SidecarError
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.manifest import Manifest, parse_manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
 from model_sidecar.serving.loading import Preparation
-from numpy.typing import NDArray
 
 VECTOR = Signature((TensorSpec("x", Datatype.FP32, (-1, 2)),), (TensorSpec("y", Datatype.FP32, (-1, 2)),))
 
@@ -30,7 +31,12 @@ class Adder:
     """Answers x + constant. `closed` is set once its memory was given back."""
 
     def __init__(
-        self, version: str, constant: float = 0.0, *, signature: Signature = VECTOR, manifest: Manifest | None = None
+        self,
+        version: str,
+        constant: float = 0.0,
+        *,
+        signature: Signature = VECTOR,
+        manifest: Manifest | None = None,
     ) -> None:
         self.model = ModelName("adder")
         self.manifest = manifest or manifest_of(version)

@@ -87,10 +87,12 @@ class ServeSettings:
             raise ConfigurationError(
                 f"--http {self.http} is a Unix socket: expected host:port, such as 127.0.0.1:8002"
             )
-        if self.poll_interval_s < 0.01:  # noqa: PLR2004 - below that, looking is all the sidecar does
+        if self.poll_interval_s < 0.01:
             raise ConfigurationError(f"--poll-interval is {self.poll_interval_s} s: expected at least 10ms")
         if not 1 <= self.max_message_bytes <= _GRPC_LARGEST:
-            raise ConfigurationError(f"--max-message is {self.max_message_bytes} bytes: gRPC takes 1 to {_GRPC_LARGEST}")
+            raise ConfigurationError(
+                f"--max-message is {self.max_message_bytes} bytes: gRPC takes 1 to {_GRPC_LARGEST}"
+            )
 
     @property
     def lanes(self) -> int:
@@ -102,7 +104,9 @@ def parse_duration(text: str) -> float:
     """Seconds from '250ms', '1s', '5m', '2h'; ConfigurationError otherwise."""
     match = _DURATION.fullmatch(text)
     if not match:
-        raise ConfigurationError(f"{text!r} is not a duration: expected a number with ms, s, m or h, such as 500ms")
+        raise ConfigurationError(
+            f"{text!r} is not a duration: expected a number with ms, s, m or h, such as 500ms"
+        )
     return float(match["count"]) * _SECONDS[match["unit"]]
 
 
@@ -110,7 +114,9 @@ def parse_size(text: str) -> int:
     """Bytes from '64MiB', '512KiB', '1048576'; ConfigurationError otherwise."""
     match = _SIZE.fullmatch(text)
     if not match:
-        raise ConfigurationError(f"{text!r} is not a size: expected a number with B, KiB, MiB or GiB, such as 64MiB")
+        raise ConfigurationError(
+            f"{text!r} is not a size: expected a number with B, KiB, MiB or GiB, such as 64MiB"
+        )
     return int(match["count"]) * _BYTES[match["unit"]]
 
 
@@ -122,10 +128,12 @@ def parse_address(text: str) -> Address:
         if not path or "\0" in path:
             raise ConfigurationError(f"{text!r} names no socket: expected unix:/path/of.sock")
         if len(os.fsencode(path)) > _SUN_PATH_BYTES:
-            raise ConfigurationError(f"socket path {path!r} is too long: the system takes {_SUN_PATH_BYTES} bytes")
+            raise ConfigurationError(
+                f"socket path {path!r} is too long: the system takes {_SUN_PATH_BYTES} bytes"
+            )
         return Address(path=path)
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:  # noqa: PLR2004
+    if not colon or not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:
         raise ConfigurationError(f"{text!r} is not an address: expected unix:/path/of.sock or host:port")
     return Address(host=host, port=int(port))

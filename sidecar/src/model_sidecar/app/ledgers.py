@@ -15,7 +15,9 @@ from model_sidecar.software import SOFTWARE_NAME, SOFTWARE_VERSION
 from model_sidecar.store.layout import Layout
 
 
-def open_ledger(layout: Layout, model: ModelName, environment: Environment, *, sidecar_id: str = "") -> Ledger:
+def open_ledger(
+    layout: Layout, model: ModelName, environment: Environment, *, sidecar_id: str = ""
+) -> Ledger:
     """The ledger of one model in one environment. Nothing is read yet, and nothing made."""
     host = socket.gethostname()
     return Ledger(
@@ -24,7 +26,9 @@ def open_ledger(layout: Layout, model: ModelName, environment: Environment, *, s
         model=model,
         environment=environment,
         writer=Writer(
-            sidecar=sidecar_id or f"{host}-{os.getpid()}", host=host, software=f"{SOFTWARE_NAME} {SOFTWARE_VERSION}"
+            sidecar=sidecar_id or f"{host}-{os.getpid()}",
+            host=host,
+            software=f"{SOFTWARE_NAME} {SOFTWARE_VERSION}",
         ),
         now=lambda: datetime.now(UTC),
     )

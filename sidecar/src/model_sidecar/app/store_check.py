@@ -57,9 +57,15 @@ def check_models(store: Path, models: Sequence[ModelName], *, allow_external_dat
             try:
                 ready = prepare(version, None)
             except SidecarError as error:
-                yield Finding(f"{model} {version}", ok=False, detail=f"{error} [{error.reason}]", of_version=True)
+                yield Finding(
+                    f"{model} {version}", ok=False, detail=f"{error} [{error.reason}]", of_version=True
+                )
                 continue
-            examples = f"{ready.golden_examples} golden examples agree" if ready.golden_examples else "no golden examples"
+            examples = (
+                f"{ready.golden_examples} golden examples agree"
+                if ready.golden_examples
+                else "no golden examples"
+            )
             yield Finding(f"{model} {version}", ok=True, detail=f"{ready.model.manifest.digest}, {examples}")
             ready.model.close()
 
@@ -78,7 +84,11 @@ def _check_ledgers(versions: VersionStore, model: ModelName) -> Iterator[Finding
         yield Finding(what, ok=True, detail=f"{generation} generations, every link holds")
         if head is not None and (pointer is None or pointer.version != head.version):
             told = pointer.version if pointer else "nothing"
-            yield Finding(what, ok=None, detail=f"the pointer says {told}, the head {head.version}: a sidecar settles it")
+            yield Finding(
+                what,
+                ok=None,
+                detail=f"the pointer says {told}, the head {head.version}: a sidecar settles it",
+            )
 
 
 def _models_of(store: Path) -> list[ModelName]:
@@ -95,7 +105,9 @@ def _tried(what: str, attempt: Callable[[], None]) -> Finding:
     try:
         attempt()
     except OSError as error:
-        return Finding(what, ok=False, detail=f"{error.strerror or error}: the sidecar cannot record deployments here")
+        return Finding(
+            what, ok=False, detail=f"{error.strerror or error}: the sidecar cannot record deployments here"
+        )
     return Finding(what, ok=True)
 
 
@@ -151,4 +163,8 @@ def _events(scratch: Path) -> Finding:
     (folder / "active.json").write_text("")
     arrived = seen.wait(_EVENT_WAIT_S)
     watch.stop()
-    return Finding(what, ok=True) if arrived else Finding(what, ok=None, detail="none: changes are found by polling")
+    return (
+        Finding(what, ok=True)
+        if arrived
+        else Finding(what, ok=None, detail="none: changes are found by polling")
+    )

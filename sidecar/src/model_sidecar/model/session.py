@@ -72,7 +72,7 @@ def open_session(path: str, *, name: str) -> ort.InferenceSession:
 def shortened(error: BaseException) -> str:
     """What onnxruntime says, in one line, without its source paths and what we know already."""
     words = " ".join(_NOISE.sub("", str(error)).split())
-    words = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in words)
+    words = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in words).rstrip(" .")
     return words if len(words) <= _WORDS else f"{words[:_WORDS]}…"
 
 

@@ -76,8 +76,10 @@ class OrderDesk:
         self._waiting.append(Accepted(ordered, target, base_generation))
 
     def next_ready(self) -> tuple[Accepted, Preparation] | None:
-        """Take out an order whose target is loaded already, wherever in the queue: a rollback does not wait its turn
-        behind a deploy that still has to load."""
+        """Take out an order whose target is loaded already, wherever in the queue it stands.
+
+        A rollback does not wait its turn behind a deploy that still has to load.
+        """
         for accepted in self._waiting:
             ready = self._flip.at_hand(accepted.target.version, accepted.target.manifest)
             if ready is not None:

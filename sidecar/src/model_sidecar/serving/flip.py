@@ -18,7 +18,9 @@ from model_sidecar.serving.stage import Model, Residents, Stage
 class Flip:
     """One site's stage and ledger in the manager's hands, and at most one candidate: loaded, but not yet on the stage."""
 
-    def __init__(self, site: Site, *, stage: Stage, ledger: Ledger, janitor: Janitor, on_event: Listener) -> None:
+    def __init__(
+        self, site: Site, *, stage: Stage, ledger: Ledger, janitor: Janitor, on_event: Listener
+    ) -> None:
         self._site = site
         self._stage = stage
         self._ledger = ledger

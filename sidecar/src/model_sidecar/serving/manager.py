@@ -81,7 +81,7 @@ class _Stop:
 class Manager:
     """One site's manager. `sighted`, `submit` and `stop` may be called from any thread."""
 
-    def __init__(  # noqa: PLR0913 - what it needs, each by name
+    def __init__(
         self,
         site: Site,
         *,
@@ -103,7 +103,9 @@ class Manager:
         self._look_again: Callable[[], None] = lambda: None
 
         self._inbox: queue.SimpleQueue[_Sighted | Ordered | _Done | _Stop] = queue.SimpleQueue()
-        self._sighting: Sighting | None = None  # a slot, not a queue: of forty flips in two seconds the last counts
+        self._sighting: Sighting | None = (
+            None  # a slot, not a queue: of forty flips in two seconds the last counts
+        )
         self._thread = threading.Thread(target=self._run, name=f"manager-{site.model}", daemon=True)
 
         # The thread's own.
@@ -243,7 +245,9 @@ class Manager:
             # Another sidecar was first, or perhaps we were. What stands in the ledger decides, and the model stays at
             # hand, for most likely it is the one.
             self._flip.keep(ready)
-            self._wishes.refuse(replace(self._wishes.as_seen(wanted), retry_at=time.monotonic() + _STORE_RETRY_S))
+            self._wishes.refuse(
+                replace(self._wishes.as_seen(wanted), retry_at=time.monotonic() + _STORE_RETRY_S)
+            )
             self._look_again()
         except SidecarError as error:
             self._refuse_wish(self._wishes.as_seen(wanted), error)
@@ -284,7 +288,9 @@ class Manager:
         if isinstance(result, Preparation):
             model = result.model
             self._on_event(
-                Prepared(self._site, model.version, model.manifest.digest, result.phases_s, result.golden_examples)
+                Prepared(
+                    self._site, model.version, model.manifest.digest, result.phases_s, result.golden_examples
+                )
             )
         match purpose, result:
             case Accepted(), Preparation():

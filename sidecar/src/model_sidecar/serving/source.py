@@ -48,7 +48,7 @@ class Sighting:
 class Source:
     """A thread that looks. `wake` may be called from anywhere; `deliver` is called on this thread."""
 
-    def __init__(  # noqa: PLR0913 - what it needs, each by name
+    def __init__(
         self,
         site: Site,
         *,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from numpy.typing import NDArray
 
@@ -69,22 +69,24 @@ class _Slot:
 class Lease:
     """A request's hold on one model. While it lasts, the model is not released."""
 
-    __slots__ = ("_slot", "_stage", "generation", "model")
+    __slots__ = ("_let_go", "_slot", "generation", "model")
 
-    def __init__(self, stage: Stage, slot: _Slot) -> None:
-        self._stage = stage
+    def __init__(self, slot: _Slot, *, let_go: Callable[[_Slot], None]) -> None:
         self._slot = slot
+        self._let_go = let_go
         self.model = slot.model
         self.generation = slot.generation
 
     def release(self) -> None:
         """Let go; once per lease."""
-        self._stage._release(self._slot)
+        self._let_go(self._slot)
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.release()
 
 
@@ -118,7 +120,7 @@ class Stage:
             if slot is None:
                 raise UnavailableError("no version is live yet: deploy one with `sidecarctl deploy`")
             slot.leases += 1
-            return Lease(self, slot)
+            return Lease(slot, let_go=self._release)
 
     def residents(self) -> Residents:
         """Who is on the stage now."""
@@ -137,7 +139,9 @@ class Stage:
         """
         with self._lock:
             before = self._live
-            slot = self._standby if self._standby is not None and self._standby.model is model else _Slot(model)
+            slot = (
+                self._standby if self._standby is not None and self._standby.model is model else _Slot(model)
+            )
             slot.generation = generation
             leaving = [each for each in (self._standby,) if each is not None and each is not slot]
             self._live = slot

@@ -114,7 +114,9 @@ class StatusBoard:
     def wait_newer(self, revision: int, *, timeout_s: float) -> Status | None:
         """The first status newer than `revision`, or None when the time is over or the board was closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._status.revision > revision, timeout=timeout_s)
+            self._changed.wait_for(
+                lambda: self._closed or self._status.revision > revision, timeout=timeout_s
+            )
             return self._status if self._status.revision > revision and not self._closed else None
 
     @property
@@ -129,7 +131,7 @@ class StatusBoard:
             self._changed.notify_all()
 
 
-def compose(  # noqa: PLR0913 - a status is made of many facts
+def compose(
     before: Status,
     *,
     wanted: Wanted | None,
@@ -144,7 +146,9 @@ def compose(  # noqa: PLR0913 - a status is made of many facts
     live = residents.live
     return replace(
         before,
-        desired=Standing(wanted.version, wanted.generation, wanted.manifest, wanted.record_sha256) if wanted else None,
+        desired=Standing(wanted.version, wanted.generation, wanted.manifest, wanted.record_sha256)
+        if wanted
+        else None,
         observed=Standing(
             live.version, residents.generation, live.manifest.digest, record.sha256 if record else ""
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +50,9 @@ class Watch(FileSystemEventHandler):
             except OSError as error:
                 # Out of watches or descriptors, or a file system without events: the poll goes on without us.
                 if not self._complained:
-                    log.warning("no file events for %s (%s): changes are found by polling alone", directory, error)
+                    log.warning(
+                        "no file events for %s (%s): changes are found by polling alone", directory, error
+                    )
                 self._complained = True
 
     def stop(self) -> None:
@@ -67,7 +68,7 @@ class Watch(FileSystemEventHandler):
 
     def _renew(self, directory: Path) -> None:
         try:
-            found = os.stat(directory)
+            found = directory.stat()
         except FileNotFoundError:
             found = None
         identity = (found.st_dev, found.st_ino) if found else None

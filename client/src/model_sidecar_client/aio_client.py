@@ -1,0 +1,87 @@
+"""`AsyncClient`: predictions for application code, awaited. What each method does is said once, in `Client`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from model_sidecar_client import inference
+from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetadata
+from model_sidecar_client.channels import ChannelOptions, Metadata
+from model_sidecar_client.inference import Parameter, PredictCall, Signatures
+from model_sidecar_client.tensors import Values
+from model_sidecar_client.transport import AsyncConnection
+from model_sidecar_client.wire.services import INFERENCE
+
+
+class AsyncClient:
+    """`Client` with every method awaited. It belongs to the event loop of its first call.
+
+    async with AsyncClient("unix:/run/sidecar/data.sock") as client:
+        answer = await client.predict("recommendation-v1", {"x": rows})
+    """
+
+    def __init__(
+        self, target: str, *, timeout_s: float = 5.0, metadata: Metadata = (), options: ChannelOptions = ()
+    ) -> None:
+        """The arguments are those of `Client`. It may be made outside of an event loop."""
+        self._signatures = Signatures()
+        self._connection = AsyncConnection(
+            target, INFERENCE, timeout_s=timeout_s, metadata=metadata, options=options
+        )
+
+    async def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Values],
+        *,
+        version: str = "",
+        outputs: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+        request_id: str | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> Prediction:
+        """See `Client.predict`."""
+        call = PredictCall(
+            model=model,
+            inputs=inputs,
+            version=version,
+            outputs=outputs,
+            request_id=request_id,
+            parameters=parameters,
+        )
+        return await self._connection.run(
+            inference.predict(call, self._signatures), timeout_s=timeout_s, metadata=metadata
+        )
+
+    async def wait_ready(self, model: str | None = None, *, timeout_s: float = 30.0) -> None:
+        """See `Client.wait_ready`."""
+        await self._connection.run(inference.wait_ready(model), timeout_s=timeout_s)
+
+    async def is_ready(self, model: str | None = None, *, timeout_s: float | None = None) -> bool:
+        """See `Client.is_ready`."""
+        return await self._connection.run(inference.is_ready(model), timeout_s=timeout_s)
+
+    async def model_metadata(
+        self, model: str, *, version: str = "", timeout_s: float | None = None
+    ) -> ModelMetadata:
+        """See `Client.model_metadata`."""
+        return await self._connection.run(inference.model_metadata(model, version), timeout_s=timeout_s)
+
+    async def server_metadata(self, *, timeout_s: float | None = None) -> ServerMetadata:
+        """See `Client.server_metadata`."""
+        return await self._connection.run(inference.server_metadata(), timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """See `Client.close`."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,194 @@
+"""`deploy` and `rollback`: ask, act, and say what came of it."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model_sidecar_client.cli.documents import indented
+from model_sidecar_client.cli.failures import FAILED, Attempt, reported
+from model_sidecar_client.cli.options import (
+    F,
+    Settings,
+    control_option,
+    option,
+    output_option,
+    settings,
+    timeout_option,
+)
+from model_sidecar_client.cli.text import printable
+
+if TYPE_CHECKING:
+    from model_sidecar_client.operator import Operator
+    from model_sidecar_client.records import Deployed
+
+
+def _action_options(function: F) -> F:
+    """The options that deploy and rollback share."""
+    for add in reversed(
+        (
+            option("--environment", required=True, help="Whose pointer moves."),
+            option("--reason", default="", help="Why, for the ledger."),
+            option("--yes", is_flag=True, help="Act without asking."),
+            option("--dry-run", is_flag=True, help="Do every check, move nothing."),
+            option(
+                "--expected-generation",
+                type=click.IntRange(min=0),
+                help="Refuse unless the ledger's head is this generation (0: an empty ledger).",
+            ),
+            option("--request-id", help="Never done twice under one id [a new one]."),
+            option(
+                "--on-behalf-of", default="", also_from="CI_USER", help="For whom, as a claim for the ledger."
+            ),
+            option(
+                "--source-commit", default="", also_from="GIT_COMMIT", help="From which commit, as a claim."
+            ),
+            control_option(),
+            timeout_option(),
+            output_option(),
+        )
+    ):
+        function = add(function)
+    return function
+
+
+@click.command(short_help="Make a version live.")
+@click.argument("model")
+@click.argument("version")
+@option(
+    "--allow-schema-change",
+    is_flag=True,
+    help="Accept inputs or outputs that differ from the live version's.",
+)
+@_action_options
+def deploy(model: str, version: str, *, allow_schema_change: bool, **options: Any) -> None:
+    """Make VERSION of MODEL live: verified, loaded and warmed first, then recorded, then swapped."""
+
+    def act(operator: Operator, **how: Any) -> Deployed:
+        return operator.deploy(model, version, allow_schema_change=allow_schema_change, **how)
+
+    _act("deploy", model, f"deploy of {model} {version}", act, lambda _preview: version, **options)
+
+
+@click.command(short_help="Make an earlier version live again.")
+@click.argument("model")
+@option("--to", metavar="VERSION", help="Go back to this version [the last good one that is not live].")
+@option("--to-generation", type=click.IntRange(min=1), help="Go back to the version of this record.")
+@_action_options
+def rollback(model: str, to: str | None, to_generation: int | None, **options: Any) -> None:
+    """Make an earlier version of MODEL live again; in milliseconds where it is the standby."""
+    if to is not None and to_generation is not None:
+        raise click.UsageError("--to and --to-generation exclude each other: name one target")
+
+    def act(operator: Operator, **how: Any) -> Deployed:
+        return operator.rollback(model, version=to, generation=to_generation, **how)
+
+    def target(preview: Callable[[], Deployed]) -> str:
+        return to or preview().version
+
+    _act("rollback", model, f"rollback of {model}", act, target, **options)
+
+
+def _act(
+    verb: str,
+    model: str,
+    what: str,
+    act: Callable[..., Deployed],
+    target: Callable[[Callable[[], Deployed]], str],
+    *,
+    environment: str,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+    expected_generation: int | None,
+    request_id: str | None,
+    on_behalf_of: str,
+    source_commit: str,
+    **_of_the_program: Any,
+) -> None:
+    """Ask unless told not to, act, and print the outcome."""
+    if not (yes or dry_run) and not _can_ask():
+        raise click.UsageError(f"{verb} would have to ask, and there is no terminal to ask on: add --yes")
+    from model_sidecar_client.operator import ACTION_TIMEOUT_S, Operator
+
+    chosen = settings()
+    timeout_s = chosen.timeout_s or ACTION_TIMEOUT_S
+    look = f"sidecarctl --control {chosen.control} status {model} --environment {environment}"
+    how = {
+        "environment": environment,
+        "reason": reason,
+        "on_behalf_of": on_behalf_of,
+        "source_commit": source_commit,
+    }
+    with Operator(chosen.control) as operator:
+        if not (yes or dry_run):
+            asking = Attempt(
+                what=f"look before the {what} in {environment}", target_option="--control", look=look
+            )
+            with reported(asking):
+                current, head = _current(operator, model, environment)
+                towards = target(lambda: act(operator, validate_only=True, timeout_s=timeout_s, **how))
+            _ask(f"{model} {environment}: {current or 'none'} -> {towards}?")
+            # What was agreed to is a move from what was shown: should somebody else come first, ask again.
+            expected_generation = head if expected_generation is None else expected_generation
+        attempt = Attempt(
+            what=f"{what} in {environment}",
+            target_option="--control",
+            request_id="" if dry_run else request_id or str(uuid.uuid4()),
+            look=look,
+        )
+        with reported(attempt):
+            done = act(
+                operator,
+                expected_generation=expected_generation,
+                request_id=attempt.request_id or request_id,
+                validate_only=dry_run,
+                timeout_s=timeout_s,
+                **how,
+            )
+    _print_done(done, chosen, verb=verb, dry_run=dry_run)
+
+
+def _can_ask() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def _current(operator: Operator, model: str, environment: str) -> tuple[str, int | None]:
+    """The version that should answer now, and its generation; None where no ledger decides."""
+    for status in operator.status(model, environment=environment):
+        if status.pointer_externally_managed:
+            return status.desired.version if status.desired else "", None
+        return (status.desired.version, status.desired.generation) if status.desired else ("", 0)
+    return "", None
+
+
+def _ask(question: str) -> None:
+    if not click.confirm(printable(question), default=False, err=True):
+        click.echo("sidecarctl: nothing was changed", err=True)
+        raise click.exceptions.Exit(FAILED)
+
+
+def _print_done(done: Deployed, chosen: Settings, *, verb: str, dry_run: bool) -> None:
+    if chosen.is_json:
+        click.echo(
+            indented(
+                {
+                    "record": done.record,
+                    "took_ms": done.took_ms,
+                    "replayed": done.replayed,
+                    "dry_run": dry_run,
+                }
+            )
+        )
+        return
+    did = {"deploy": "deployed", "rollback": "rolled back"}[verb]
+    says = f"would have {did}" if dry_run else did
+    where = f"{done.model} {done.environment}: {done.previous_version or 'none'} -> {done.version}"
+    tail = "nothing was moved" if dry_run else f"generation {done.generation}  {done.took_ms:.1f} ms"
+    click.echo(
+        printable(f"{says} {where}  {tail}" + "  (done before, under this request id)" * done.replayed)
+    )

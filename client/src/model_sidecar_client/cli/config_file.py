@@ -1,0 +1,92 @@
+"""The configuration file: TOML, its keys the options' names. What it says counts where nothing else does.
+
+    control = "unix:/run/sidecar/control.sock"   # at the top: for the program, and for every command with this option
+    environment = "prod"
+
+    [deploy]                                     # a table per command goes before the top
+    timeout = "2m"
+
+`model-sidecar` may keep its own tables ([serve], …) in the same file. Everything else that is unknown is an error, for
+a misspelt key would silently not count.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+_OF_THE_SERVER = frozenset({"serve", "publish", "verify", "store-check", "demo", "probe"})
+_NOT_FOR_FILES = frozenset({"config", "help"})
+
+
+def take_config_file(context: click.Context, _param: click.Parameter, path: str | None) -> None:
+    """The callback of --config: make the file's values the defaults of all options."""
+    if path is None:
+        return
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"configuration file {path}: {error}") from error
+    context.default_map = _defaults(document, context.command, path)
+
+
+def _defaults(document: dict[str, Any], program: click.Command, path: str) -> dict[str, Any]:
+    assert isinstance(program, click.Group)
+    top = _hyphenated({key: value for key, value in document.items() if not isinstance(value, dict)})
+    tables = {key: _hyphenated(value) for key, value in document.items() if isinstance(value, dict)}
+    defaults: dict[str, Any] = {}
+    known: set[str] = set()
+    for name, command in program.commands.items():
+        table = tables.pop(name, {})
+        options = _options(command)
+        for key, value in table.items():
+            if key not in options:
+                raise _unknown(path, f"[{name}] {key}", options)
+            defaults.setdefault(name, {})[options[key]] = _scalar(path, key, value)
+        for key, value in top.items():
+            # What the program has too is inherited from there.
+            if key in options and key not in _options(program):
+                defaults.setdefault(name, {}).setdefault(options[key], _scalar(path, key, value))
+        known.update(options)
+    for key, value in top.items():
+        if key in _options(program):
+            defaults[_options(program)[key]] = _scalar(path, key, value)
+        elif key not in known:
+            raise _unknown(path, key, [*_options(program), *known])
+    for name in tables:
+        if name not in _OF_THE_SERVER:
+            raise _unknown(path, f"[{name}]", program.commands)
+    return defaults
+
+
+def _options(command: click.Command) -> dict[str, str]:
+    """Key in the file (the long option's name) to the name that click gives its value."""
+    return {
+        long.removeprefix("--"): str(param.name)
+        for param in command.params
+        if isinstance(param, click.Option) and param.expose_value
+        for long in param.opts
+        if long.startswith("--") and long.removeprefix("--") not in _NOT_FOR_FILES
+    }
+
+
+def _hyphenated(table: dict[str, Any]) -> dict[str, Any]:
+    """Keys as the options spell them: request_id is as good as request-id."""
+    return {key.replace("_", "-"): value for key, value in table.items()}
+
+
+def _scalar(path: str, key: str, value: object) -> object:
+    if not isinstance(value, str | int | float | bool):
+        raise click.UsageError(
+            f"configuration file {path}: {key} is {value!r}, expected a string, number or boolean"
+        )
+    return value
+
+
+def _unknown(path: str, what: str, expected: Any) -> click.UsageError:
+    return click.UsageError(
+        f"configuration file {path}: {what} is not known, expected one of {', '.join(sorted(expected))}"
+    )

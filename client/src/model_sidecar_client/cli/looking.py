@@ -1,0 +1,169 @@
+"""`status`, `history` and `versions`: what should answer, what does, how it came to be, and what else there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model_sidecar_client.cli.documents import indented, one_line
+from model_sidecar_client.cli.failures import Attempt, reported
+from model_sidecar_client.cli.options import (
+    F,
+    Settings,
+    control_option,
+    option,
+    output_option,
+    settings,
+    timeout_option,
+)
+from model_sidecar_client.cli.text import moment, printable, table
+
+if TYPE_CHECKING:
+    from model_sidecar_client.operator import Operator
+    from model_sidecar_client.records import Record, Status, VersionSummary
+
+_STATUS_HEAD = ("MODEL", "ENVIRONMENT", "STATE", "LIVE", "GENERATION", "DESIRED", "STANDBY", "LIVE SINCE")
+_HISTORY_HEAD = ("GENERATION", "TIME", "ACTION", "VERSION", "PREVIOUS", "ACTOR", "FOR", "REASON", "COMMIT")
+_VERSIONS_HEAD = ("VERSION", "STATE", "TRAINED", "DATA", "PREPROCESSING", "FRAMEWORK", "METRICS", "PROBLEM")
+
+
+def _looking_options(function: F) -> F:
+    """The options of every command that only looks."""
+    for add in (output_option(), timeout_option(), control_option()):
+        function = add(function)
+    return function
+
+
+@click.command(short_help="What should answer, and what does.")
+@click.argument("model", required=False, default="")
+@option("--environment", default="", help="Only this one.")
+@option("--watch", is_flag=True, help="Print it again after every change, until interrupted.")
+@_looking_options
+def status(model: str, environment: str, *, watch: bool, **_of_the_program: Any) -> None:
+    """What should answer for MODEL, and what does; without MODEL, for every model of the sidecar."""
+    if watch and not (model and environment):
+        raise click.UsageError("--watch follows one model: name MODEL and --environment")
+    chosen = settings()
+    with _operator(chosen) as operator, reported(Attempt(what="status", target_option="--control")):
+        if watch:
+            _print_changes(operator.watch(model, environment=environment, timeout_s=chosen.timeout_s), chosen)
+            return
+        statuses = operator.status(model, environment=environment)
+    if chosen.is_json:
+        click.echo(indented({"statuses": statuses}))
+        return
+    for line in table([_STATUS_HEAD, *map(_status_row, statuses)]):
+        click.echo(line)
+    for each in statuses:
+        _print_last_error(each)
+
+
+@click.command(short_help="The ledger: who did what, when and why.")
+@click.argument("model")
+@option("--environment", required=True, help="Whose ledger.")
+@option("-n", "--limit", type=click.IntRange(min=1), help="Only the newest N records.")
+@_looking_options
+def history(model: str, environment: str, limit: int | None, **_of_the_program: Any) -> None:
+    """The ledger of MODEL, newest record first: who did what, when and why."""
+    chosen = settings()
+    with _operator(chosen) as operator, reported(Attempt(what="history", target_option="--control")):
+        records = operator.history(model, environment=environment, limit=limit)
+    if chosen.is_json:
+        click.echo(indented({"records": records}))
+        return
+    for line in table([_HISTORY_HEAD, *map(_history_row, records)]):
+        click.echo(line)
+
+
+@click.command(short_help="The versions in the store.")
+@click.argument("model")
+@option("--environment", required=True, help="Whose live version and standby to mark.")
+@_looking_options
+def versions(model: str, environment: str, **_of_the_program: Any) -> None:
+    """The versions of MODEL in the store, newest name first."""
+    chosen = settings()
+    with _operator(chosen) as operator, reported(Attempt(what="versions", target_option="--control")):
+        summaries = operator.versions(model, environment=environment)
+    if chosen.is_json:
+        click.echo(indented({"versions": summaries}))
+        return
+    for line in table([_VERSIONS_HEAD, *map(_version_row, summaries)]):
+        click.echo(line)
+
+
+def _operator(chosen: Settings) -> Operator:
+    from model_sidecar_client.operator import Operator
+
+    return (
+        Operator(chosen.control)
+        if chosen.timeout_s is None
+        else Operator(chosen.control, timeout_s=chosen.timeout_s)
+    )
+
+
+def _print_changes(statuses: Iterable[Status], chosen: Settings) -> None:
+    head: list[tuple[str, ...]] = [_STATUS_HEAD]
+    for each in statuses:
+        if chosen.is_json:
+            click.echo(one_line(each))
+            continue
+        for line in table([*head, _status_row(each)]):
+            click.echo(line)
+        _print_last_error(each)
+        head = []
+
+
+def _status_row(each: Status) -> tuple[str, ...]:
+    observed, desired = each.observed, each.desired
+    differs = desired and (
+        observed is None or (desired.version, desired.generation) != (observed.version, observed.generation)
+    )
+    return (
+        each.model,
+        each.environment,
+        str(each.state),
+        observed.version if observed else "",
+        str(observed.generation) if observed and observed.generation else "",
+        # Only where they differ is there something to see.
+        desired.version if desired and differs else "",
+        " ".join(resident.version for resident in each.resident if resident.role == "standby"),
+        moment(each.loaded_at),
+    )
+
+
+def _print_last_error(each: Status) -> None:
+    if each.last_error:
+        error = each.last_error
+        which = f"{each.model} {each.environment}: last error, with {error.version or 'the pointer'}"
+        click.echo(
+            printable(f"{which} since {moment(error.since)}: {error.reason}: {error.message}"), err=True
+        )
+
+
+def _history_row(record: Record) -> tuple[str, ...]:
+    return (
+        str(record.generation),
+        moment(record.timestamp),
+        str(record.action),
+        record.version,
+        record.previous_version,
+        record.actor.id,
+        record.actor.on_behalf_of,
+        record.reason,
+        record.source_commit[:12],
+    )
+
+
+def _version_row(summary: VersionSummary) -> tuple[str, ...]:
+    return (
+        summary.version,
+        summary.state,
+        summary.training_date,
+        summary.data_snapshot_id,
+        summary.preprocessing_version,
+        summary.framework,
+        " ".join(f"{name}={value:g}" for name, value in sorted(summary.metrics.items())),
+        summary.problem,
+    )

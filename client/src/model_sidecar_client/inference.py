@@ -1,0 +1,234 @@
+"""The data plane's exchanges: what `Client` and `AsyncClient` ask, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetadata, TensorSpec
+from model_sidecar_client.datatypes import DATATYPES
+from model_sidecar_client.errors import DeadlineError, InternalError, InvalidRequestError, UnavailableError
+from model_sidecar_client.exchange import Ask, Exchange, Pause, made
+from model_sidecar_client.tensors import Tensor, Values, decode, decode_elements, encode
+from model_sidecar_client.wire import inference as wire
+
+Parameter = bool | int | float | str
+
+DescribedTensor = wire.ModelInferRequest.InferInputTensor | wire.ModelInferResponse.InferOutputTensor
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
+_REMEMBERED = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictCall:
+    """The arguments of one `predict`."""
+
+    model: str
+    inputs: Mapping[str, Values]
+    version: str = ""
+    outputs: Sequence[str] | None = None
+    request_id: str | None = None
+    parameters: Mapping[str, Parameter] | None = None
+
+
+class Signatures:
+    """What models take, remembered per model and requested version, so that it is asked for once.
+
+    Any thread may use it. Two that miss at once both ask, and the later answer stays: no harm, so no lock.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], ModelMetadata] = {}
+
+    def get(self, model: str, version: str) -> ModelMetadata | None:
+        """The metadata as they were last received."""
+        return self._known.get((model, version))
+
+    def put(self, version: str, metadata: ModelMetadata) -> None:
+        """Remember what was just received for this requested version ("" is the live one)."""
+        if len(self._known) >= _REMEMBERED:
+            # Only a caller that names hundreds of exact versions gets here; asking again is cheap.
+            self._known.clear()
+        self._known[metadata.model, version] = metadata
+
+
+def predict(call: PredictCall, signatures: Signatures) -> Exchange[Prediction]:
+    """Ask for one prediction, first for what the model takes if that is not known yet.
+
+    What is remembered may be of a version that is no longer live. So when it leads to an InvalidRequestError, here or
+    in the sidecar, it is asked for again, and if the model now takes something else, so is the prediction.
+    """
+    signature = signatures.get(call.model, call.version)
+    if signature is None:
+        signature = yield from _learn(call, signatures)
+        return (yield from _infer(call, signature))
+    try:
+        return (yield from _infer(call, signature))
+    except InvalidRequestError:
+        newer = yield from _learn(call, signatures)
+        if newer.inputs == signature.inputs:
+            raise
+    return (yield from _infer(call, newer))
+
+
+def model_metadata(model: str, version: str = "") -> Exchange[ModelMetadata]:
+    """Ask what a model takes and returns."""
+    reply: wire.ModelMetadataResponse = yield Ask(
+        "ModelMetadata", made(wire.ModelMetadataRequest, name=model, version=version)
+    )
+    return ModelMetadata(
+        model=model,
+        versions=tuple(reply.versions),
+        platform=reply.platform,
+        inputs=tuple(TensorSpec(each.name, each.datatype, tuple(each.shape)) for each in reply.inputs),
+        outputs=tuple(TensorSpec(each.name, each.datatype, tuple(each.shape)) for each in reply.outputs),
+    )
+
+
+def server_metadata() -> Exchange[ServerMetadata]:
+    """Ask what answers there."""
+    reply: wire.ServerMetadataResponse = yield Ask("ServerMetadata", wire.ServerMetadataRequest())
+    return ServerMetadata(name=reply.name, version=reply.version, extensions=tuple(reply.extensions))
+
+
+def is_ready(model: str | None) -> Exchange[bool]:
+    """Ask whether the sidecar (or one model of it) can answer; an unreachable one cannot."""
+    try:
+        return (yield from _ready(model, wait_for_ready=False))
+    except (UnavailableError, DeadlineError):
+        return False
+
+
+def wait_ready(model: str | None) -> Exchange[None]:
+    """Ask again and again until the sidecar (or one model of it) can answer.
+
+    Raises:
+        DeadlineError: it could not in time; the message says how far it got.
+    """
+    what = f"model {model!r}" if model else "the sidecar"
+    seen, pause_s = "nothing answers there", _FIRST_PAUSE_S
+    while True:
+        try:
+            if (yield from _ready(model, wait_for_ready=True)):
+                return
+            seen = "it answers, but has nothing live to answer with"
+        except UnavailableError as error:
+            seen = str(error)
+        except DeadlineError as error:
+            raise DeadlineError(f"{what} is not ready: {seen} ({error})") from error
+        yield Pause(pause_s)
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+def _ready(model: str | None, *, wait_for_ready: bool) -> Exchange[bool]:
+    if model:
+        reply = yield Ask("ModelReady", made(wire.ModelReadyRequest, name=model), wait_for_ready)
+    else:
+        reply = yield Ask("ServerReady", wire.ServerReadyRequest(), wait_for_ready)
+    return bool(reply.ready)
+
+
+def _learn(call: PredictCall, signatures: Signatures) -> Exchange[ModelMetadata]:
+    metadata = yield from model_metadata(call.model, call.version)
+    signatures.put(call.version, metadata)
+    return metadata
+
+
+def _infer(call: PredictCall, signature: ModelMetadata) -> Exchange[Prediction]:
+    reply = yield Ask("ModelInfer", infer_request(call, signature))
+    return prediction(reply)
+
+
+def infer_request(call: PredictCall, signature: ModelMetadata) -> wire.ModelInferRequest:
+    """The request for this call, with raw contents.
+
+    A model whose metadata name no inputs (a stand-in) takes any, with datatypes derived from the values.
+
+    Raises:
+        InvalidRequestError: an input that the model does not have, or values that it cannot take.
+    """
+    request = made(
+        wire.ModelInferRequest,
+        model_name=call.model,
+        model_version=call.version,
+        id=call.request_id,
+        parameters={name: _parameter(name, value) for name, value in (call.parameters or {}).items()},
+        outputs=[
+            made(wire.ModelInferRequest.InferRequestedOutputTensor, name=name) for name in call.outputs or ()
+        ],
+    )
+    takes = {spec.name: spec.datatype for spec in signature.inputs}
+    for name, values in call.inputs.items():
+        if takes and name not in takes:
+            listed = ", ".join(
+                f"{spec.name} ({spec.datatype} {list(spec.shape)})" for spec in signature.inputs
+            )
+            raise InvalidRequestError(
+                f"model {call.model!r} has no input {name!r}: expected {listed}",
+                reason="INVALID_INPUT",
+                metadata={"tensor": name, "expected": listed},
+            )
+        tensor = encode(name, values, takes.get(name))
+        described = made(
+            wire.ModelInferRequest.InferInputTensor, name=name, datatype=tensor.datatype, shape=tensor.shape
+        )
+        request.inputs.append(described)
+        request.raw_input_contents.append(tensor.raw)
+    return request
+
+
+def prediction(reply: wire.ModelInferResponse) -> Prediction:
+    """The prediction in a response, whether its contents are raw or typed.
+
+    Raises:
+        InternalError: a response that contradicts itself.
+    """
+    outputs = tensors_of(reply.outputs, reply.raw_output_contents)
+    return Prediction(
+        outputs=outputs,
+        version=reply.model_version,
+        prediction_id=reply.parameters["prediction_id"].string_param
+        if "prediction_id" in reply.parameters
+        else "",
+        generation=reply.parameters["generation"].int64_param if "generation" in reply.parameters else 0,
+        model=reply.model_name,
+        id=reply.id,
+    )
+
+
+def tensors_of(described: Iterable[DescribedTensor], raw: Sequence[bytes]) -> dict[str, Values]:
+    """The values of a message's tensors, by name, whether its contents are raw or typed.
+
+    Raises:
+        InternalError: a message that contradicts itself.
+    """
+    tensors = list(described)
+    if raw and len(raw) != len(tensors):
+        raise InternalError(f"malformed message: {len(raw)} raw contents for {len(tensors)} tensors")
+    values = {}
+    for index, tensor in enumerate(tensors):
+        if raw:
+            values[tensor.name] = decode(
+                Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), raw[index])
+            )
+        else:
+            known = DATATYPES.get(tensor.datatype)
+            elements = getattr(tensor.contents, known.contents) if known and known.contents else ()
+            values[tensor.name] = decode_elements(tensor.name, tensor.datatype, tensor.shape, elements)
+    return values
+
+
+def _parameter(name: str, value: Parameter) -> wire.InferParameter:
+    match value:
+        case bool():
+            return wire.InferParameter(bool_param=value)
+        case int() if -(1 << 63) <= value < 1 << 63:
+            return wire.InferParameter(int64_param=value)
+        case float():
+            return wire.InferParameter(double_param=value)
+        case str():
+            return made(wire.InferParameter, string_param=value)
+    raise InvalidRequestError(
+        f"parameter {name!r}: found {value!r}, expected a bool, a 64-bit int, a float or a str"
+    )

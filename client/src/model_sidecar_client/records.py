@@ -1,0 +1,215 @@
+"""What the control plane answers: frozen records of deployments, status, versions and verification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What an operator did. UNKNOWN is one that this client is too old to know."""
+
+    DEPLOY = "DEPLOY"
+    ROLLBACK = "ROLLBACK"
+    ADOPT = "ADOPT"
+    UNKNOWN = "UNKNOWN"
+
+
+class State(StrEnum):
+    """Whether a sidecar does what it should with a model.
+
+    NOT_SERVING: nothing is live. LOADING: a candidate is on its way; the live version, if any, answers on. READY: the
+    live version is the desired one. DEGRADED: it is not, and `last_error` says why. UNKNOWN: this client is too old to
+    know the word.
+    """
+
+    NOT_SERVING = "NOT_SERVING"
+    LOADING = "LOADING"
+    READY = "READY"
+    DEGRADED = "DEGRADED"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acted, as the transport authenticated it; `on_behalf_of` is only a claim."""
+
+    id: str
+    method: str
+    on_behalf_of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """The process that wrote a record."""
+
+    sidecar: str
+    host: str
+    software: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One entry of the ledger. `timestamp` (UTC) informs, `generation` orders."""
+
+    schema: int
+    generation: int
+    previous_record_sha256: str
+    model: str
+    environment: str
+    action: Action
+    version: str
+    manifest_sha256: str
+    previous_version: str
+    actor: Actor
+    reason: str
+    source_commit: str
+    request_id: str
+    written_by: Writer
+    timestamp: datetime | None
+    status: str
+    record_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """A deploy or rollback that was done, or that would be done where only validation was asked for.
+
+    Attributes:
+        record: what stands in the ledger now.
+        took_ms: from the arrival of the call until this sidecar served the version.
+        replayed: an earlier call with this request id had already done it.
+    """
+
+    record: Record
+    took_ms: float
+    replayed: bool
+
+    @property
+    def version(self) -> str:
+        """The version that answers now."""
+        return self.record.version
+
+    @property
+    def generation(self) -> int:
+        """Its generation."""
+        return self.record.generation
+
+    @property
+    def previous_version(self) -> str:
+        """The version that answered before; "" if none did."""
+        return self.record.previous_version
+
+    @property
+    def model(self) -> str:
+        """The model."""
+        return self.record.model
+
+    @property
+    def environment(self) -> str:
+        """The environment."""
+        return self.record.environment
+
+    @property
+    def action(self) -> Action:
+        """What was done."""
+        return self.record.action
+
+    @property
+    def actor(self) -> Actor:
+        """Who did it."""
+        return self.record.actor
+
+    @property
+    def reason(self) -> str:
+        """Why, in the operator's words."""
+        return self.record.reason
+
+    @property
+    def request_id(self) -> str:
+        """The id under which it will not be done twice."""
+        return self.record.request_id
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When (UTC)."""
+        return self.record.timestamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A version as the ledger (or an externally managed pointer) wants it, or as a sidecar serves it."""
+
+    generation: int
+    version: str
+    record_sha256: str
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResidentVersion:
+    """A loaded version; `role` is "live" or "standby"."""
+
+    version: str
+    manifest_sha256: str
+    role: str
+    loaded_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastError:
+    """What went wrong with the last thing that the sidecar tried."""
+
+    reason: str
+    message: str
+    version: str
+    generation: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What should answer for one model (`desired`), and what does in this sidecar (`observed`)."""
+
+    model: str
+    environment: str
+    state: State
+    desired: Standing | None
+    observed: Standing | None
+    loaded_at: datetime | None
+    resident: tuple[ResidentVersion, ...]
+    last_error: LastError | None
+    pointer_externally_managed: bool
+    pointer_staleness_seconds: float
+    sidecar: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionSummary:
+    """A version in the store. `state` is "live", "standby", "available", or "unreadable" with `problem` filled in."""
+
+    version: str
+    manifest_sha256: str
+    state: str
+    problem: str
+    training_date: str
+    data_snapshot_id: str
+    preprocessing_version: str
+    framework: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """Whether a version's bytes are what its manifest says; if not, `reason` and `problem` say why.
+
+    `files` are those that were hashed.
+    """
+
+    verified: bool
+    manifest_sha256: str
+    files: tuple[str, ...]
+    reason: str
+    problem: str

@@ -1,0 +1,155 @@
+"""A failed gRPC call becomes one of our errors: by its ErrorInfo where the sidecar sent one, else by its status code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import cast
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from model_sidecar_client.errors import (
+    CallCancelledError,
+    CommitStateUnknownError,
+    ConflictError,
+    DeadlineError,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    NotReachableError,
+    NotSupportedError,
+    OverloadedError,
+    PermissionDeniedError,
+    RefusedError,
+    SidecarError,
+    UnavailableError,
+    VerificationFailedError,
+)
+from model_sidecar_client.wire.error_details import ErrorInfo, RetryInfo
+from model_sidecar_client.wire.status import Status
+
+DOMAIN = "model-sidecar"
+DETAILS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+
+_BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
+    grpc.StatusCode.OK: InternalError,
+    grpc.StatusCode.CANCELLED: CallCancelledError,
+    grpc.StatusCode.UNKNOWN: InternalError,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: RefusedError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: PermissionDeniedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
+    grpc.StatusCode.FAILED_PRECONDITION: RefusedError,
+    grpc.StatusCode.ABORTED: ConflictError,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidRequestError,
+    grpc.StatusCode.UNIMPLEMENTED: NotSupportedError,
+    grpc.StatusCode.INTERNAL: InternalError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DATA_LOSS: InternalError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """What the sidecar added to the bare status."""
+
+    reason: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    retry_after_s: float | None = None
+
+
+def translated(
+    error: grpc.RpcError, *, target: str, method: str, timeout_s: float | None = None
+) -> SidecarError:
+    """Our error for gRPC's; the caller raises it `from` the original.
+
+    Args:
+        error: as a synchronous or an aio call raised it.
+        target: where the call went, for the message.
+        method: the RPC's name, for the message.
+        timeout_s: how long the caller was ready to wait, for the message.
+    """
+    code = error.code()
+    found = _details(error)
+    kind = _class(code, found, error.details() or "")
+    message = _message(
+        kind, found, error.details() or code.name, target=target, method=method, timeout_s=timeout_s
+    )
+    ours = kind(message, reason=found.reason, metadata=found.metadata, code=code)
+    if isinstance(ours, OverloadedError):
+        ours.retry_after_s = found.retry_after_s
+    return ours
+
+
+def _class(code: grpc.StatusCode, found: _Details, details: str) -> type[SidecarError]:
+    if found.metadata.get("kind") == "verification":
+        return VerificationFailedError
+    if found.reason == "COMMIT_STATE_UNKNOWN":
+        return CommitStateUnknownError
+    if code is grpc.StatusCode.UNAVAILABLE and not found.reason:
+        # A sidecar that refuses says why; a bare UNAVAILABLE is the transport's own.
+        return NotReachableError
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if "larger than max" in details:
+            # gRPC's words for a message over a limit: no later try helps, so it is not overload.
+            return InvalidRequestError
+        if found.reason not in {"", "OVERLOADED"}:
+            return RefusedError
+    return _BY_CODE.get(code, InternalError)
+
+
+def _message(
+    kind: type[SidecarError],
+    found: _Details,
+    details: str,
+    *,
+    target: str,
+    method: str,
+    timeout_s: float | None,
+) -> str:
+    if found.reason:
+        return details
+    if kind is NotReachableError:
+        return f"{method}: no sidecar answers at {target}: {details}"
+    if kind is DeadlineError:
+        waited = "in time" if timeout_s is None else f"within {timeout_s:g} s"
+        return f"{method}: no answer from {target} {waited}"
+    if kind is NotSupportedError:
+        return f"{method}: what answers at {target} does not know this call: {details}"
+    return f"{method} at {target}: {details}"
+
+
+def _details(error: grpc.RpcError) -> _Details:
+    # By iteration: aio metadata look like a mapping to dict(), and in older releases are none.
+    trailing = dict(iter(cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())))
+    info, retry_after_s = ErrorInfo(), _pushback_s(trailing.get(PUSHBACK_KEY))
+    try:
+        status = Status.FromString(_as_bytes(trailing.get(DETAILS_KEY, b"")))
+        for detail in status.details:
+            # Read by name: whose pool the class of an Any's content belongs to must not matter.
+            match detail.type_url.rpartition("/")[2]:
+                case "google.rpc.ErrorInfo":
+                    candidate = ErrorInfo.FromString(detail.value)
+                    info = candidate if candidate.domain == DOMAIN else info
+                case "google.rpc.RetryInfo" if retry_after_s is None:
+                    delay = RetryInfo.FromString(detail.value).retry_delay
+                    retry_after_s = delay.seconds + delay.nanos / 1e9
+    except DecodeError:
+        # Whatever stands between us and the sidecar may rewrite trailers; the bare status still says enough.
+        return _Details(retry_after_s=retry_after_s)
+    return _Details(info.reason, dict(info.metadata), retry_after_s)
+
+
+def _pushback_s(value: str | bytes | None) -> float | None:
+    # A negative pushback means "do not retry" (gRFC A6).
+    text = _as_bytes(value or b"").decode("ascii", "replace")
+    return int(text) / 1000 if text.isascii() and text.isdigit() else None
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,122 @@
+"""`model-sidecar publish`: from a build directory to a version in the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model_sidecar.cli.exits import told
+from model_sidecar.cli.options import Parsed, config_option, option
+from model_sidecar.errors import ConfigurationError
+from model_sidecar.release.names import ModelName, Version, parse_model, parse_version
+
+_VERSION = Parsed("version", parse_version)
+
+
+def parse_metric(text: str) -> tuple[str, float]:
+    """A metric from 'name=number'; ConfigurationError otherwise."""
+    name, equals, number = text.partition("=")
+    try:
+        return name, float(number if name and equals else "")
+    except ValueError:
+        raise ConfigurationError(
+            f"{text!r} is not a metric: expected name=number, such as accuracy=0.98"
+        ) from None
+
+
+@click.command("publish")
+@click.argument("build_dir", type=click.Path(path_type=Path, file_okay=False))
+@config_option
+@option(
+    "--store",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The directory of models; made if need be.",
+)
+@option("--model", required=True, type=Parsed("name", parse_model), help="Whose version it is.")
+@option("--version", required=True, type=_VERSION, help="YYYY.MM.DD.stage, such as 2024.01.15.prod.")
+@option(
+    "--golden-inputs",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Make golden examples of these inputs (.npz).",
+)
+@option("--allow-external-data", is_flag=True, help="Accept weights in files of their own.")
+@option("--data-snapshot-id", help="The data that it was trained on.")
+@option("--training-date", help="When it was trained: YYYY-MM-DD.")
+@option("--preprocessing-version", help="What the preprocessing is called.")
+@option("--framework", help="What it was trained with.")
+@option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    type=Parsed("metric", parse_metric),
+    help="name=number, such as accuracy=0.98; again for several.",
+)
+@option("--deployed-by", help="Who publishes it.")
+@option("--rollback-target", type=_VERSION, help="The version to go back to where the ledger knows none.")
+@option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="For people, or for programs."
+)
+def command(
+    *,
+    build_dir: Path,
+    store: Path,
+    model: ModelName,
+    version: Version,
+    golden_inputs: Path | None,
+    metrics: tuple[tuple[str, float], ...],
+    rollback_target: Version | None,
+    output: str,
+    allow_external_data: bool,
+    **facts: Any,
+) -> None:
+    """Publish BUILD_DIR as a version: checked as `serve` checks it, complete or not at all.
+
+    BUILD_DIR holds model.onnx and, where they exist, preprocessing.onnx, golden.npz, baseline.json, external data, and a
+    manifest.json with the facts that only you know (or give them as options).
+    """
+    with told():
+        from model_sidecar.app.publish import PublishFacts, publish
+        from model_sidecar.store.versions import VersionStore
+
+        store.mkdir(parents=True, exist_ok=True)
+        published = publish(
+            build_dir,
+            VersionStore(store, allow_external_data=allow_external_data),
+            model=model,
+            version=version,
+            facts=PublishFacts(metrics=dict(metrics), rollback_target=rollback_target, **facts),
+            golden_inputs=golden_inputs,
+            allow_external_data=allow_external_data,
+        )
+        for warning in published.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        if output == "json":
+            click.echo(
+                json.dumps(
+                    {
+                        "model": model,
+                        "version": version,
+                        "path": str(published.path),
+                        "manifest_sha256": published.manifest,
+                        "files": {name: entry.digest for name, entry in published.files.items()},
+                        "inputs": [str(spec) for spec in published.signature.inputs],
+                        "outputs": [str(spec) for spec in published.signature.outputs],
+                        "golden_examples": published.golden_examples,
+                    }
+                )
+            )
+            return
+        size = sum(entry.size or 0 for entry in published.files.values())
+        for spec in published.signature.inputs:
+            click.echo(f"input      {spec}")
+        for spec in published.signature.outputs:
+            click.echo(f"output     {spec}")
+        click.echo(f"golden     {published.golden_examples} examples agree")
+        click.echo(
+            f"published  {model} {version}  {len(published.files)} files, {size} bytes  {published.manifest}"
+        )
+        click.echo(f"next: sidecarctl deploy {model} {version} --environment prod --reason '…'", err=True)

@@ -1,0 +1,137 @@
+"""`model-sidecar serve`: run the sidecar until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model_sidecar.cli.exits import told
+from model_sidecar.cli.options import Parsed, config_option, option
+from model_sidecar.config import ServeSettings, StandbyPolicy, parse_address, parse_duration, parse_size
+from model_sidecar.errors import ConfigurationError
+from model_sidecar.release.names import parse_environment, parse_model
+
+_ADDRESS = Parsed("address", parse_address)
+_DURATION = Parsed("duration", parse_duration)
+_SIZE = Parsed("size", parse_size)
+
+
+def parse_mode(text: str) -> int:
+    """A file mode from octal digits; ConfigurationError otherwise."""
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ConfigurationError(f"{text!r} is not a file mode: expected octal digits such as 0660")
+    return mode
+
+
+@click.command("serve")
+@config_option
+@option("--store", required=True, type=click.Path(path_type=Path), help="The directory of models.")
+@option(
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    type=Parsed("name", parse_model),
+    help="A model to serve; again for several.",
+)
+@option(
+    "--environment", required=True, type=Parsed("name", parse_environment), help="Whose pointer to follow."
+)
+@option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A private directory of this sidecar's own, for what must outlive it. Made if it is not there.",
+)
+@option(
+    "--data",
+    multiple=True,
+    required=True,
+    type=_ADDRESS,
+    help="Where predictions are answered: unix:/path or host:port; again for several.",
+)
+@option(
+    "--control",
+    multiple=True,
+    type=_ADDRESS,
+    help="Where operators' calls and health are answered: unix:/path, or a loopback host:port; again for several.",
+)
+@option(
+    "--http", type=_ADDRESS, help="Where /metrics, probes, the pointer and /statusz are served: host:port."
+)
+@option(
+    "--standby",
+    type=click.Choice([each.value for each in StandbyPolicy]),
+    default=StandbyPolicy.RESIDENT.value,
+    help="Whether the version before the live one stays in memory, to be rolled back to in milliseconds.",
+)
+@option(
+    "--poll-interval",
+    "poll_interval_s",
+    type=_DURATION,
+    default="1s",
+    help="How often the store is looked at.",
+)
+@option(
+    "--file-events/--no-file-events",
+    default=True,
+    help="Whether file events make the next look come sooner.",
+)
+@option(
+    "--max-message", "max_message_bytes", type=_SIZE, default="64MiB", help="The largest request or answer."
+)
+@option(
+    "--allow-external-data",
+    is_flag=True,
+    help="Accept models whose weights lie in listed files of their own.",
+)
+@option(
+    "--threads", type=click.IntRange(min=0), default=0, help="Predictions that run at once; 0: one per core."
+)
+@option(
+    "--max-inflight",
+    type=click.IntRange(min=1),
+    default=1024,
+    help="Predictions taken on at once; one more is answered RESOURCE_EXHAUSTED.",
+)
+@option(
+    "--drain-timeout",
+    "drain_timeout_s",
+    type=_DURATION,
+    default="20s",
+    help="How long SIGTERM waits for answers.",
+)
+@option("--socket-mode", type=Parsed("mode", parse_mode), default="0660", help="Mode of Unix sockets.")
+@option(
+    "--sidecar-id",
+    default="",
+    help="This sidecar's name in records; the host's name and process id by default.",
+)
+@option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "text"]),
+    default="auto",
+    help="auto: text on a terminal.",
+)
+@option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="The least told.",
+)
+def command(log_format: str, log_level: str, **given: Any) -> None:
+    """Serve the version that the active pointer names, and follow the pointer.
+
+    Ends on SIGTERM or SIGINT: stops being ready, answers what is in flight, exits 0.
+    """
+    with told():
+        settings = ServeSettings(**{**given, "standby": StandbyPolicy(given["standby"])})
+        # Not at the top: this is what loads onnxruntime and grpc, and `--help` should not wait for them.
+        from model_sidecar.app.serve import run
+
+        run(settings, log_format=log_format, log_level=log_level)

@@ -1,0 +1,1 @@
+"""A story told with real things: real digits, a trained classifier, a `serve` process, traffic, and one bad release."""

@@ -1,0 +1,67 @@
+"""Was every answer really computed by the version that it names? Found out by computing it again, without a sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_sidecar.app.preparing import preparer
+from model_sidecar.demo.digits import Digits
+from model_sidecar.demo.traffic import Answer
+from model_sidecar.demo.versions import DIGITS, INPUT, LABEL, PROBABILITIES
+from model_sidecar.release.names import Version
+from model_sidecar.store.versions import VersionStore
+
+_SAME = 1e-5
+"""Probabilities this close are the same: float32 sums in batches of another size differ by some 1e-7."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What one version says to every digit of the stream: labels (rows,), probabilities (rows, 10)."""
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    def agrees(self, answer: Answer) -> bool:
+        """Whether these are the answer's numbers."""
+        apart = np.abs(self.probabilities[answer.row] - answer.probabilities).max()
+        return bool(apart <= _SAME) and int(self.labels[answer.row]) == answer.label
+
+
+def recompute(store: VersionStore, versions: Iterable[Version], stream: Digits) -> dict[str, Expected]:
+    """Each version's answers to the whole stream, from its verified files in the store.
+
+    Raises:
+        VerificationError, StoreError: a version cannot be loaded.
+    """
+    prepare = preparer(store, DIGITS, allow_external_data=False)
+    expected: dict[str, Expected] = {}
+    for version in versions:
+        model = prepare(version, None).model
+        try:
+            outputs = model.run({INPUT: stream.pixels})
+        finally:
+            model.close()
+        expected[version] = Expected(outputs[LABEL], outputs[PROBABILITIES])
+    return expected
+
+
+def mistagged(answers: Iterable[Answer], expected: Mapping[str, Expected]) -> list[Answer]:
+    """The answers whose numbers are not those of the version that they name."""
+    return [
+        each for each in answers if each.version not in expected or not expected[each.version].agrees(each)
+    ]
+
+
+def ambiguous_rows(expected: Mapping[str, Expected]) -> int:
+    """Digits to which two versions say the same, so that a wrong tag on them would not show."""
+    said: Sequence[Expected] = list(expected.values())
+    alike = np.zeros(len(said[0].labels), dtype=bool)
+    for at, one in enumerate(said):
+        for other in said[at + 1 :]:
+            alike |= np.abs(one.probabilities - other.probabilities).max(axis=1) <= 2 * _SAME
+    return int(alike.sum())

@@ -1,0 +1,64 @@
+"""ModelInferRequest to arrays and arrays to ModelInferResponse; the tensors themselves are in `tensors_in`, `_out`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from model_sidecar.errors import InferenceFailedError, InvalidRequestError
+from model_sidecar.release.names import ModelName, Version
+from model_sidecar.rpc.plan import Plan
+from model_sidecar.rpc.tensors_in import Taken
+from model_sidecar.rpc.tensors_out import give
+from model_sidecar_client.wire.inference import ModelInferRequest, ModelInferResponse
+
+
+def parse_request(content: bytes) -> ModelInferRequest:
+    """The request in these bytes; InvalidRequestError otherwise."""
+    try:
+        return ModelInferRequest.FromString(content)
+    except DecodeError as error:
+        raise InvalidRequestError(f"the message is not an inference.ModelInferRequest: {error}") from error
+
+
+def answer(
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    plan: Plan,
+    taken: Taken,
+    model: ModelName,
+    version: Version,
+    generation: int | None,
+    id: str,
+    prediction_id: str,
+    max_bytes: int,
+) -> bytes:
+    """The serialized ModelInferResponse: the outputs that were asked for, in the request's form, tagged.
+
+    Raises:
+        InferenceFailedError: the arrays are not what the version's signature says.
+        InvalidRequestError: the answer is larger than a message may be.
+    """
+    response = ModelInferResponse(model_name=model, model_version=version, id=id)
+    parameters = response.parameters
+    parameters["prediction_id"].string_param = prediction_id
+    if generation is not None:
+        parameters["generation"].int64_param = generation
+    wanted = (
+        plan.outputs.values() if taken.outputs is None else [plan.outputs[name] for name in taken.outputs]
+    )
+    try:
+        give(response, arrays, wanted, typed=taken.typed)
+        content = response.SerializeToString()
+    except (ValueError, UnicodeError) as error:
+        # Text that is not Unicode, or a message of more than 2 GiB.
+        raise InferenceFailedError(f"the answer cannot be put into a message: {error}") from error
+    if len(content) > max_bytes:
+        raise InvalidRequestError(
+            f"the answer has {len(content)} bytes, and a message at most {max_bytes} (--max-message): send fewer rows "
+            "at once"
+        )
+    return content

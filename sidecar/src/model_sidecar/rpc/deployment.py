@@ -1,0 +1,254 @@
+"""`model_sidecar.v1.DeploymentService`, on a server with a thread pool: orders in, statuses and records out.
+
+Calls that wait hold a thread, so each kind has its slots; all slots together are fewer than the pool's threads, so
+that GetStatus, health and a rollback always find one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from model_sidecar.errors import DeadlineOverError, NotFoundError, Reason, VerificationError
+from model_sidecar.ledger.record import Actor
+from model_sidecar.release.names import ModelName, Version, parse_environment, parse_model, parse_version
+from model_sidecar.rpc.deployment_messages import (
+    readable_version,
+    record_message,
+    status_message,
+    unreadable_version,
+)
+from model_sidecar.rpc.order_fields import (
+    MAX_CLAIM,
+    MAX_REASON,
+    page_size,
+    page_token,
+    read_page_token,
+    recorded_text,
+    request_id,
+)
+from model_sidecar.rpc.peer import peer_of
+from model_sidecar.rpc.slots import Slots
+from model_sidecar.rpc.status import printable
+from model_sidecar.serving.orders import (
+    DeployOrder,
+    Outcome,
+    RollbackOrder,
+    RollbackTarget,
+    ToGeneration,
+    ToPrevious,
+    ToVersion,
+)
+from model_sidecar.serving.site import ServedSite
+from model_sidecar_client.wire.deployment import (
+    DeployRequest,
+    DeployResponse,
+    GetStatusRequest,
+    GetStatusResponse,
+    ListDeploymentsRequest,
+    ListDeploymentsResponse,
+    ListVersionsRequest,
+    ListVersionsResponse,
+    RollbackRequest,
+    RollbackResponse,
+    VerifyVersionRequest,
+    VerifyVersionResponse,
+    WatchStatusRequest,
+    WatchStatusResponse,
+)
+
+_WATCH_TURN_S = 0.5
+_PAGE_BYTES = 2 << 20
+_PROBLEM_BYTES = 1024
+
+
+class DeploymentService:
+    """Answers operators; its pool's threads call it."""
+
+    def __init__(self, sites: Iterable[ServedSite]) -> None:
+        """Take orders for these sites, one for each model."""
+        self._sites: dict[ModelName, ServedSite] = {served.site.model: served for served in sites}
+        self._watches = Slots("watches", 8)
+        self._deploys = Slots("deploys", 6)
+        self._rollbacks = Slots("rollbacks", 6)
+        self._reads = Slots("reads of the store", 6)
+        self._verifications = Slots("verifications", 2)
+        self._stopping = threading.Event()
+
+    @property
+    def waiting_calls(self) -> int:
+        """How many threads its calls may hold for long, all together."""
+        kinds = (self._watches, self._deploys, self._rollbacks, self._reads, self._verifications)
+        return sum(slots.limit for slots in kinds)
+
+    def stop(self) -> None:
+        """End every watch within half a second."""
+        self._stopping.set()
+
+    def Deploy(self, request: DeployRequest, context: Any) -> DeployResponse:
+        """Make a version the head; answers once this sidecar serves it."""
+        received = time.monotonic()
+        served = self._served(request.model, request.environment)
+        order = DeployOrder(
+            version=parse_version(request.version),
+            allow_schema_change=request.allow_schema_change,
+            received=received,
+            **_what_every_order_says(request, context),
+        )
+        with self._deploys.taken():
+            outcome = _awaited(served, order, context)
+        return DeployResponse(
+            record=record_message(outcome.record, stands=not order.validate_only or outcome.replayed),
+            took_ms=outcome.took_s * 1000,
+            replayed=outcome.replayed,
+        )
+
+    def Rollback(self, request: RollbackRequest, context: Any) -> RollbackResponse:
+        """Make an earlier version the head; answers once this sidecar serves it."""
+        received = time.monotonic()
+        served = self._served(request.model, request.environment)
+        order = RollbackOrder(
+            target=_target(request), received=received, **_what_every_order_says(request, context)
+        )
+        with self._rollbacks.taken():
+            outcome = _awaited(served, order, context)
+        return RollbackResponse(
+            record=record_message(outcome.record, stands=not order.validate_only or outcome.replayed),
+            took_ms=outcome.took_s * 1000,
+            replayed=outcome.replayed,
+        )
+
+    def GetStatus(self, request: GetStatusRequest, context: Any) -> GetStatusResponse:
+        """What should answer and what does, for one model or for all."""
+        if request.model:
+            asked = [self._served(request.model, request.environment)]
+        else:
+            asked = [
+                each for each in self._sites.values() if request.environment in ("", each.site.environment)
+            ]
+        return GetStatusResponse(statuses=[status_message(served.board.current()) for served in asked])
+
+    def WatchStatus(self, request: WatchStatusRequest, context: Any) -> Iterator[WatchStatusResponse]:
+        """The status now and after every change, until the caller, the site or the sidecar ends it."""
+        board = self._served(request.model, request.environment).board
+        with self._watches.taken():
+            status = board.current()
+            yield WatchStatusResponse(status=status_message(status))
+            while context.is_active() and not board.closed and not self._stopping.is_set():
+                newer = board.wait_newer(status.revision, timeout_s=_WATCH_TURN_S)
+                if newer is not None:
+                    status = newer
+                    yield WatchStatusResponse(status=status_message(status))
+
+    def ListDeployments(self, request: ListDeploymentsRequest, context: Any) -> ListDeploymentsResponse:
+        """A page of the ledger, newest record first; shorter than asked for where its records are long."""
+        served = self._served(request.model, request.environment)
+        limit, before = page_size(request.page_size), read_page_token(request.page_token)
+        response = ListDeploymentsResponse()
+        size = 0
+        for record in served.ledger.records(before=before, limit=limit):  # from memory
+            message = record_message(record)
+            size += message.ByteSize()
+            if response.records and size > _PAGE_BYTES:
+                break
+            response.records.append(message)
+        if response.records and response.records[-1].generation > 1:
+            response.next_page_token = page_token(response.records[-1].generation)
+        return response
+
+    def ListVersions(self, request: ListVersionsRequest, context: Any) -> ListVersionsResponse:
+        """The versions that the store holds, newest name first, with what their manifests say."""
+        served = self._served(request.model, request.environment)
+        residents = served.stage.residents()
+        states = {model.version: "standby" for model in (residents.standby,) if model is not None}
+        states |= {model.version: "live" for model in (residents.live,) if model is not None}
+        response = ListVersionsResponse()
+        with self._reads.taken():
+            for version in served.versions.versions(served.site.model):
+                try:
+                    manifest = served.versions.manifest(served.site.model, version)
+                except NotFoundError:
+                    continue  # gone since it was listed
+                except VerificationError as error:
+                    response.versions.append(unreadable_version(version, error))
+                else:
+                    response.versions.append(
+                        readable_version(manifest, state=states.get(version, "available"))
+                    )
+        return response
+
+    def VerifyVersion(self, request: VerifyVersionRequest, context: Any) -> VerifyVersionResponse:
+        """Whether a version's bytes are what its manifest promises; one that is not there is NOT_FOUND."""
+        served = self._served(request.model, "")
+        version: Version = parse_version(request.version)
+        with self._verifications.taken():
+            try:
+                with served.versions.verify(served.site.model, version) as verified:
+                    return VerifyVersionResponse(
+                        verified=True, manifest_sha256=verified.manifest.digest, files=sorted(verified.files)
+                    )
+            except VerificationError as error:
+                return VerifyVersionResponse(
+                    verified=False, reason=error.reason, problem=printable(str(error), limit=_PROBLEM_BYTES)
+                )
+
+    def _served(self, model: str, environment: str) -> ServedSite:
+        served = self._sites.get(parse_model(model))
+        if served is None:
+            raise NotFoundError(
+                f"model {model!r} is not served here: this sidecar serves {', '.join(self._sites)}",
+                reason=Reason.MODEL_NOT_FOUND,
+            )
+        if environment and parse_environment(environment) != served.site.environment:
+            raise NotFoundError(
+                f"model {model} is served here in environment {served.site.environment}, not {environment}",
+                reason=Reason.MODEL_NOT_FOUND,
+            )
+        return served
+
+
+def _what_every_order_says(request: DeployRequest | RollbackRequest, context: Any) -> dict[str, Any]:
+    peer = peer_of(context.peer())
+    return {
+        "actor": Actor(
+            id=peer.id,
+            method=peer.method,
+            on_behalf_of=recorded_text("on_behalf_of", request.on_behalf_of, limit=MAX_CLAIM),
+        ),
+        "reason": recorded_text("reason", request.reason, limit=MAX_REASON),
+        "source_commit": recorded_text("source_commit", request.source_commit, limit=MAX_CLAIM),
+        "request_id": request_id(request.request_id),
+        "expected_generation": request.expected_generation
+        if request.HasField("expected_generation")
+        else None,
+        "validate_only": request.validate_only,
+    }
+
+
+def _target(request: RollbackRequest) -> RollbackTarget:
+    match request.WhichOneof("target"):
+        case "generation":
+            return ToGeneration(request.generation)
+        case "version":
+            return ToVersion(parse_version(request.version))
+        case _:
+            return ToPrevious()
+
+
+def _awaited(served: ServedSite, order: DeployOrder | RollbackOrder, context: Any) -> Outcome:
+    """The order's outcome. A caller that gives up ends the waiting, and not the order."""
+    over = threading.Event()
+    if not context.add_callback(over.set):
+        raise DeadlineOverError("the caller was gone before the order was given")
+    future = served.orders.submit(order)
+    future.add_done_callback(lambda _: over.set())
+    over.wait(context.time_remaining())
+    if not future.done():
+        raise DeadlineOverError(
+            "the caller's time was over before the order was done. It goes on: ask GetStatus, or again with request_id "
+            f"{order.request_id}",
+            request_id=order.request_id,
+        )
+    return future.result()

@@ -1,0 +1,77 @@
+"""Work that must not run on the data plane's loop: long predictions, and looks at a store that may hang."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from model_sidecar.errors import DeadlineOverError, StoreError
+
+_Result = TypeVar("_Result")
+
+_LOOKERS = 2
+_LOOKS = 32
+_LOOK_S = 5.0
+
+
+class Lanes:
+    """Threads that predictions run in, as many at once as there are lanes."""
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane")
+
+    async def run(self, work: Callable[[], _Result], *, ends: float | None) -> _Result:
+        """The work's result.
+
+        Work that has not begun when its caller gives up, or at `ends`, is not done; work that has begun is finished
+        in its lane, with nobody to hear of it.
+
+        Args:
+            work: holds what it needs, and lets go of it, within itself.
+            ends: monotonic seconds; None for no end.
+
+        Raises:
+            DeadlineOverError: it was still waiting for a lane at its end.
+        """
+
+        def in_time() -> _Result:
+            if ends is not None and time.monotonic() >= ends:
+                raise DeadlineOverError("the deadline was over before a lane was free; the model was not run")
+            return work()
+
+        return await asyncio.wrap_future(self._pool.submit(in_time))
+
+    def close(self) -> None:
+        """Take no more work and forget what has not begun; what runs is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class StoreLooks:
+    """Looks at the store from the loop: few at a time, waited for only so long, and never piling up behind a hang."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="store-look")
+        self._free = threading.BoundedSemaphore(_LOOKS)
+
+    async def look(self, read: Callable[[], _Result]) -> _Result:
+        """What `read` returns.
+
+        Raises:
+            StoreError: too many looks wait already, or the store does not answer; or whatever `read` raises.
+        """
+        if not self._free.acquire(blocking=False):
+            raise StoreError(f"the store does not answer: {_LOOKS} looks at it are waiting already")
+        future = self._pool.submit(read)
+        future.add_done_callback(lambda _: self._free.release())
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), _LOOK_S)
+        except TimeoutError as error:
+            raise StoreError(f"the store has not answered within {_LOOK_S:g} s") from error
+
+    def close(self) -> None:
+        """Take no more looks; one that hangs is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

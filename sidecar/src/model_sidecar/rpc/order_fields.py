@@ -1,0 +1,74 @@
+"""What operators send, checked: texts that are recorded, request ids, page tokens."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import uuid
+
+from model_sidecar.errors import InvalidRequestError
+
+MAX_REASON = 4096
+MAX_CLAIM = 256
+MAX_PAGE = 1000
+DEFAULT_PAGE = 50
+
+_REQUEST_ID = re.compile(r"[!-~]{1,64}", re.ASCII)
+_LINE_BREAKS = re.compile(r"[\r\n\t]+")
+_TOKEN = re.compile(r"before:(?P<generation>[0-9]{1,19})", re.ASCII)
+
+
+def recorded_text(name: str, value: str, *, limit: int) -> str:
+    """The text as it is recorded: on one line, control characters as escapes.
+
+    A rollback in the night does not fail over a line break in its reason, and no log or terminal can be steered.
+
+    Raises:
+        InvalidRequestError: it has more than `limit` characters.
+    """
+    text = _LINE_BREAKS.sub(" ", value.strip())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    if len(text) > limit:
+        raise InvalidRequestError(f"{name} has {len(text)} characters: at most {limit} are recorded")
+    return text
+
+
+def request_id(value: str) -> str:
+    """The id, or a new one where none was given; InvalidRequestError for one off the grammar."""
+    if not value:
+        return str(uuid.uuid4())
+    if not _REQUEST_ID.fullmatch(value):
+        raise InvalidRequestError(
+            f"request_id {value[:80]!r} is not valid: expected 1 to 64 printable ASCII characters without spaces, such "
+            "as a UUID"
+        )
+    return value
+
+
+def page_size(value: int) -> int:
+    """How many entries a page has; InvalidRequestError for a negative number."""
+    if value < 0:
+        raise InvalidRequestError(f"page_size is {value}: expected 0 (for {DEFAULT_PAGE}) or more")
+    return min(value or DEFAULT_PAGE, MAX_PAGE)
+
+
+def page_token(before: int) -> str:
+    """The token that asks for the records before this generation."""
+    return base64.urlsafe_b64encode(f"before:{before}".encode()).decode("ascii")
+
+
+def read_page_token(token: str) -> int | None:
+    """The generation before which the page begins; None for the first page. InvalidRequestError for a foreign token."""
+    if not token:
+        return None
+    try:
+        match = _TOKEN.fullmatch(base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii"))
+    except (binascii.Error, ValueError):
+        match = None
+    if match is None:
+        raise InvalidRequestError(
+            f"page_token {token[:80]!r} is not one of ours: expected the next_page_token of an earlier answer"
+        )
+    return int(match["generation"])

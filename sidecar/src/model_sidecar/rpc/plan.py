@@ -1,0 +1,80 @@
+"""A signature prepared for the request's path: what each tensor is checked against, looked up by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
+from model_sidecar.rpc.elements import TYPED_LIST
+
+_ENVELOPE_BYTES = 64
+_TENSOR_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """One tensor of a signature.
+
+    Attributes:
+        datatype: the wire's name of it, as plain text: comparing that is quicker than an enum.
+        typed_list: the field that holds its typed elements; None where it travels raw only.
+    """
+
+    name: str
+    spec: TensorSpec
+    shape: tuple[int, ...]
+    datatype: str
+    dtype: np.dtype[Any]
+    typed_list: str | None
+    is_bytes: bool
+    is_bool: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One version's signature.
+
+    Attributes:
+        rows_of: the input whose first dimension counts rows; None where none does.
+        row_bytes: the inputs' size with 1 for every free dimension.
+        overhead_bytes: about what a request holds besides its tensors' elements.
+    """
+
+    inputs: Mapping[str, TensorPlan]
+    outputs: Mapping[str, TensorPlan]
+    rows_of: str | None
+    row_bytes: int
+    overhead_bytes: int
+
+
+def plan_of(signature: Signature) -> Plan:
+    """The plan of a signature. Rows are counted along the first input's first dimension, where its size is open."""
+    first = signature.inputs[0] if signature.inputs else None
+    return Plan(
+        inputs={spec.name: _tensor(spec) for spec in signature.inputs},
+        outputs={spec.name: _tensor(spec) for spec in signature.outputs},
+        rows_of=first.name if first is not None and first.shape[:1] == (-1,) else None,
+        row_bytes=sum(
+            math.prod(abs(size) for size in spec.shape) * spec.datatype.numpy.itemsize
+            for spec in signature.inputs
+        ),
+        overhead_bytes=_ENVELOPE_BYTES + _TENSOR_BYTES * len(signature.inputs),
+    )
+
+
+def _tensor(spec: TensorSpec) -> TensorPlan:
+    return TensorPlan(
+        name=spec.name,
+        spec=spec,
+        shape=spec.shape,
+        datatype=spec.datatype.value,
+        dtype=spec.datatype.numpy,
+        typed_list=TYPED_LIST.get(spec.datatype),
+        is_bytes=spec.datatype is Datatype.BYTES,
+        is_bool=spec.datatype is Datatype.BOOL,
+    )

@@ -1,0 +1,156 @@
+"""ModelInfer: admission, the choice between loop and lane, and the notes taken of every prediction.
+
+Takes and gives bytes, so that large messages are parsed and written in a lane instead of on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import grpc
+
+from model_sidecar.errors import NotFoundError, OverloadedError, Reason, UnavailableError
+from model_sidecar.rpc.convert import parse_request
+from model_sidecar.rpc.meters import GuardedMeters, Meters
+from model_sidecar.rpc.off_loop import Lanes
+from model_sidecar.rpc.predicting import Call, Predictor
+from model_sidecar.rpc.sites import Sites
+from model_sidecar.rpc.statistics import Statistics
+from model_sidecar.rpc.status import code_of
+from model_sidecar_client.wire.inference import ModelInferRequest
+
+# A model that takes less than this runs on the loop: handing it to a thread and back would cost more.
+_INLINE_S = 200e-6
+# A message below this is parsed on the loop: at worst (strings, typed lists) in about a millisecond.
+_PARSED_INLINE_BYTES = 64 << 10
+_RETRY_AFTER_S = 0.1
+
+
+class Predictions:
+    """Answers ModelInfer. Belongs to the loop that serves it."""
+
+    def __init__(
+        self, sites: Sites, *, lanes: int, max_inflight: int, max_message_bytes: int, meters: Meters
+    ) -> None:
+        self._sites = sites
+        self._only = sites.all[0] if len(sites.all) == 1 else None
+        self._lanes = Lanes(lanes)
+        self._max_inflight = max_inflight
+        self._meters = GuardedMeters(meters)
+        self._predictor = Predictor(max_message_bytes=max_message_bytes)
+        self._inflight = 0
+        self.statistics = Statistics()
+        self.draining = False
+        self._on_idle: Callable[[], object] = lambda: None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no prediction is in flight."""
+        return self._inflight == 0
+
+    def drain(self, on_idle: Callable[[], object]) -> None:
+        """Refuse new predictions from now on, and call `on_idle` once none is in flight."""
+        self.draining = True
+        self._on_idle = on_idle
+        if self.idle:
+            on_idle()
+
+    def close(self) -> None:
+        """Run nothing more; after the server has stopped."""
+        self._lanes.close()
+
+    async def infer(self, content: bytes, context: Any) -> bytes:
+        """ModelInfer: a serialized ModelInferRequest to a serialized ModelInferResponse."""
+        left = context.time_remaining()
+        call = Call(
+            size=len(content),
+            arrived=time.perf_counter(),
+            ends=None if left is None else time.monotonic() + left,
+        )
+        code = grpc.StatusCode.OK
+        try:
+            return await self._answered(content, call)
+        except asyncio.CancelledError:
+            over = call.ends is not None and time.monotonic() >= call.ends
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if over else grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:
+            code = code_of(error)
+            raise
+        finally:
+            self._note(call, code)
+
+    async def _answered(self, content: bytes, call: Call) -> bytes:
+        if call.size > _PARSED_INLINE_BYTES:
+            # Not read yet, but where there is only one model, it can only be for that one.
+            call.served = self._only
+            return await self._admitted(None, content, call)
+        request = parse_request(content)
+        call.served = self._sites.served(request.model_name)
+        return await self._admitted(request, content, call)
+
+    async def _admitted(self, request: ModelInferRequest | None, content: bytes, call: Call) -> bytes:
+        if self.draining:
+            raise UnavailableError(
+                "this sidecar is going down and takes no new requests", reason=Reason.DRAINING
+            )
+        if self._inflight >= self._max_inflight:
+            raise OverloadedError(
+                f"{self._inflight} predictions are being worked on, and no more are taken at once (--max-inflight)",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._inflight += 1
+        served = call.served
+        if served is not None:
+            self._meters.inflight(served.site, 1)
+        try:
+            if request is not None and served is not None:
+                answer = self._predictor.predict(served, request, call, within_s=_INLINE_S)
+                if answer is not None:
+                    return answer
+            work = partial(self._predict, request, content, call)
+            return await self._lanes.run(work, ends=call.ends)
+        except NotFoundError as error:
+            if call.served is None or error.reason is not Reason.VERSION_NOT_FOUND:
+                raise
+            raise await self._sites.absent(call.served, error.facts.get("version", "")) from error
+        finally:
+            self._inflight -= 1
+            if self.draining and self.idle:
+                self._on_idle()
+            if served is not None:
+                self._meters.inflight(served.site, -1)
+
+    def _predict(self, request: ModelInferRequest | None, content: bytes, call: Call) -> bytes:
+        # In a lane. The lease is taken here, so that a request that waited is answered by what is live by now.
+        if request is None:
+            request, call.served = parse_request(content), None
+            call.served = self._sites.served(request.model_name)
+        assert call.served is not None, "found before or just now"
+        answer = self._predictor.predict(call.served, request, call)
+        assert answer is not None, "only a bound on the cost makes it None"
+        return answer
+
+    def _note(self, call: Call, code: grpc.StatusCode) -> None:
+        if call.served is None:
+            return
+        total_s = time.perf_counter() - call.arrived
+        site = call.served.site
+        self._meters.predicted(
+            site,
+            call.version,
+            code=code.name,
+            total_s=total_s,
+            inference_s=call.timings.infer_s,
+            queue_s=call.timings.queue_s,
+            rows=call.rows,
+        )
+        if call.version is not None:
+            ok = code is grpc.StatusCode.OK
+            self.statistics.note(
+                site.model, call.version, call.timings, ok=ok, total_s=total_s, rows=call.rows
+            )

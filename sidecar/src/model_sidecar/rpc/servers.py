@@ -1,0 +1,256 @@
+"""The two gRPC servers: predictions on a loop of their own, control on threads of its own.
+
+Overload of the one never delays the other, so a rollback or a probe is answered while predictions are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+from grpc import aio
+
+from model_sidecar.config import Address
+from model_sidecar.errors import ConfigurationError
+from model_sidecar.rpc import health, reflection
+from model_sidecar.rpc.calls import AioCalls, ThreadCalls
+from model_sidecar.rpc.deployment import DeploymentService
+from model_sidecar.rpc.front import Front
+from model_sidecar.rpc.health import AioHealth, HealthBoard, ThreadHealth, health_handler
+from model_sidecar.rpc.inference import InferenceService
+from model_sidecar.rpc.meters import GuardedMeters, Meters
+from model_sidecar.rpc.sockets import Placed, placed, placing
+from model_sidecar_client.wire import services
+
+_START_S = 30.0
+_STOP_S = 10.0
+_SEND_S = 0.25
+_SPARE_THREADS = 8
+# A backstop behind --max-inflight, which has the better words: calls that wait for the loop are not seen by that.
+_SPARE_CALLS = 1024
+_CONTROL_CALLS = 512
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        (
+            "grpc.so_reuseport",
+            0,
+        ),  # else a second sidecar on the same port starts silently and takes half the calls
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]
+
+
+class DataServer:
+    """The data plane: a `grpc.aio` server on a thread with a loop of its own."""
+
+    def __init__(
+        self,
+        inference: InferenceService,
+        board: HealthBoard,
+        *,
+        addresses: Iterable[Address],
+        max_message_bytes: int,
+        max_inflight: int,
+        socket_mode: int,
+        meters: Meters,
+    ) -> None:
+        self._inference = inference
+        self._board = board
+        self._addresses = tuple(addresses)
+        self._max_message_bytes = max_message_bytes
+        self._max_inflight = max_inflight
+        self._socket_mode = socket_mode
+        self._meters = GuardedMeters(meters)
+        self._places = ExitStack()
+        self._bound: Future[tuple[Address, ...]] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="data-plane", daemon=True)
+
+    def start(self) -> tuple[Address, ...]:
+        """Listen; the addresses as they are bound, with the real port for port 0.
+
+        Raises:
+            ConfigurationError: an address is taken or cannot be used.
+        """
+        self._thread.start()
+        return self._bound.result(_START_S)
+
+    def drain(self, grace_s: float) -> None:
+        """Refuse new predictions, answer those in flight within `grace_s`, then stop. A later call can only shorten it.
+
+        At the end the sockets are gone, and what was still in flight is cancelled.
+        """
+        if self._loop is None:
+            return
+        with suppress(RuntimeError):  # the loop is closed: stopped before
+            self._loop.call_soon_threadsafe(self._end, grace_s)
+        self._thread.join(grace_s + _STOP_S)
+
+    def stop(self) -> None:
+        """Stop at once."""
+        self.drain(0)
+
+    def _end(self, grace_s: float) -> None:
+        self._inference.drain(self._over.set)
+        asyncio.get_running_loop().call_later(grace_s, self._over.set)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._bound.done():
+                raise
+            self._bound.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        server = aio.server(
+            options=_options(self._max_message_bytes),
+            maximum_concurrent_rpcs=self._max_inflight + _SPARE_CALLS,
+        )
+        handlers = [*self._inference.handlers(), health_handler(AioHealth(self._board))]
+        server.add_generic_rpc_handlers((AioCalls(handlers, self._meters),))
+        with self._places:
+            try:
+                bound = tuple(self._bind(server, address) for address in self._addresses)
+                await server.start()
+                self._bound.set_result(bound)
+                await self._over.wait()
+                # Once only: grpc.aio (1.85) crashes the process where two stops overlap. The grace is for answers that
+                # are computed and not yet sent; watches of health use it up, so it is short.
+                await server.stop(_SEND_S if self._inference.idle else None)
+            finally:
+                self._inference.close()
+
+    def _bind(self, server: aio.Server, address: Address) -> Address:
+        if address.path is None:
+            return _bind_tcp(server.add_insecure_port, address)
+        path = Path(address.path)
+        with placing(path, mode=self._socket_mode) as name:
+            server.add_insecure_port(f"unix:{name}")
+        self._places.callback(placed(path).remove)
+        return address
+
+
+class ControlServer:
+    """The control plane: DeploymentService, health and reflection on a thread pool."""
+
+    def __init__(
+        self,
+        deployment: DeploymentService,
+        board: HealthBoard,
+        *,
+        addresses: Iterable[Address],
+        max_message_bytes: int,
+        socket_mode: int,
+        meters: Meters,
+    ) -> None:
+        self._deployment = deployment
+        self._addresses = tuple(addresses)
+        self._socket_mode = socket_mode
+        self._places = ExitStack()
+        shown = reflection.Reflection((services.DEPLOYMENT, health.SERVICE))
+        handlers = [
+            services.handler(services.DEPLOYMENT, deployment),
+            health_handler(ThreadHealth(board)),
+            shown.handler(),
+        ]
+        threads = deployment.waiting_calls + reflection.STREAMS + _SPARE_THREADS
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="control")
+        self._server = grpc.server(
+            self._pool, options=_options(max_message_bytes), maximum_concurrent_rpcs=_CONTROL_CALLS
+        )
+        self._server.add_generic_rpc_handlers((ThreadCalls(handlers, GuardedMeters(meters)),))
+
+    def start(self) -> tuple[Address, ...]:
+        """Listen; the addresses as they are bound, with the real port for port 0.
+
+        Raises:
+            ConfigurationError: an address is taken or cannot be used.
+        """
+        fronts: list[Front] = []
+        try:
+            bound = tuple(self._bind(address, fronts) for address in self._addresses)
+        except BaseException:
+            self._places.close()
+            raise
+        self._server.start()
+        for front in fronts:
+            front.start()
+            self._places.callback(front.stop)
+        return bound
+
+    def stop(self, grace_s: float = 0) -> None:
+        """End watches, let other calls end within `grace_s`, and take the sockets away."""
+        self._deployment.stop()
+        self._server.stop(grace_s).wait(grace_s + _STOP_S)
+        self._places.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _bind(self, address: Address, fronts: list[Front]) -> Address:
+        if address.path is None:
+            return _bind_tcp(self._server.add_insecure_port, address)
+        path = Path(address.path)
+        listening = socket.socket(socket.AF_UNIX)
+        self._places.callback(listening.close)
+        with placing(path, mode=self._socket_mode) as name:
+            inner = self._inner_folder(path)
+            listening.bind(name)
+            listening.listen(128)
+        socket_at_place: Placed = placed(path)
+        self._places.callback(socket_at_place.remove)
+        own = f"{inner}/{secrets.token_hex(8)}"  # random for the reason that `placing` gives
+        self._server.add_insecure_port(f"unix:{own}")
+        fronts.append(Front(listening, inner=own, names=inner))
+        return address
+
+    def _inner_folder(self, path: Path) -> str:
+        # Its name is fixed, so that a sidecar that was killed leaves nothing that its successor does not reuse.
+        folder = path.parent / f".{path.name}.inner"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            self._places.callback(os.close, descriptor)
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                raise PermissionError(f"{folder} belongs to another user")
+            os.fchmod(descriptor, 0o700)
+            for left in folder.iterdir():
+                left.unlink()
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on unix:{path}: {error}") from error
+        self._places.callback(_remove_folder, folder)
+        return f"/proc/self/fd/{descriptor}"
+
+
+def _bind_tcp(add: Callable[[str], int], address: Address) -> Address:
+    try:
+        port = add(str(address))
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"cannot listen on {address}: the port is taken, by another sidecar perhaps, or the host has no such address"
+        ) from error
+    return replace(address, port=port)
+
+
+def _remove_folder(folder: Path) -> None:
+    try:
+        for left in folder.iterdir():
+            left.unlink()
+        folder.rmdir()
+    except OSError:
+        return  # the next start clears it

@@ -1,0 +1,55 @@
+"""A model's arrays as the tensors of a ModelInferResponse, raw or typed, in the shapes they really have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_sidecar.errors import InferenceFailedError
+from model_sidecar.rpc.elements import encoded_text, strings_to_raw
+from model_sidecar.rpc.plan import TensorPlan
+from model_sidecar_client.wire.inference import ModelInferResponse
+
+
+def give(
+    response: ModelInferResponse,
+    arrays: Mapping[str, NDArray[Any]],
+    wanted: Iterable[TensorPlan],
+    *,
+    typed: bool,
+) -> None:
+    """Put the wanted outputs into the response, in that order; raw for all if one of them has no typed form.
+
+    Raises:
+        InferenceFailedError: the model gave another type than its signature says, or not this output.
+    """
+    listed = list(wanted)
+    typed = typed and all(each.typed_list is not None for each in listed)
+    for each in listed:
+        array = _array(arrays, each)
+        tensor = response.outputs.add(name=each.name, datatype=each.datatype, shape=array.shape)
+        if typed:
+            _fill(tensor.contents, array, each)
+        else:
+            response.raw_output_contents.append(strings_to_raw(array) if each.is_bytes else array.tobytes())
+
+
+def _array(arrays: Mapping[str, NDArray[Any]], wanted: TensorPlan) -> NDArray[Any]:
+    found = arrays.get(wanted.name)
+    if found is None:
+        raise InferenceFailedError(f"the model gave no output {wanted.name!r}")
+    array = np.asarray(found)
+    if array.dtype != wanted.dtype:
+        raise InferenceFailedError(
+            f"output {wanted.name!r}: the model gave {array.dtype}, expected {wanted.datatype}"
+        )
+    return array
+
+
+def _fill(contents: Any, array: NDArray[Any], wanted: TensorPlan) -> None:
+    assert wanted.typed_list is not None, "checked for all outputs before"
+    values = [encoded_text(each) for each in array.ravel()] if wanted.is_bytes else array.ravel().tolist()
+    getattr(contents, wanted.typed_list).extend(values)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support.digits import Published
+
+from model_sidecar.demo.proof import Expected, ambiguous_rows, mistagged, recompute
+from model_sidecar.demo.traffic import Answer
+from model_sidecar.demo.versions import FIRST, SECOND, WORSE
+
+
+@pytest.fixture(scope="module")
+def expected(published: Published) -> dict[str, Expected]:
+    return recompute(published.store, (FIRST.version, SECOND.version, WORSE.version), published.stream)
+
+
+def answered(expected: dict[str, Expected], row: int, version: str) -> Answer:
+    said = expected[version]
+    return Answer(0.0, 0.1, row, version, int(said.labels[row]), said.probabilities[row].copy())
+
+
+def test_the_loaded_versions_say_what_scikit_learn_says(
+    published: Published, expected: dict[str, Expected]
+) -> None:
+    """The recomputed labels are those of the pipelines that were trained."""
+    for each in published.built:
+        labels, probabilities = each.trained.predict(published.stream.pixels)
+        assert np.array_equal(expected[each.release.version].labels, labels)
+        assert np.allclose(expected[each.release.version].probabilities, probabilities, atol=1e-5)
+
+
+def test_an_answer_under_another_versions_name_is_found(expected: dict[str, Expected]) -> None:
+    """Every digit tells the three versions apart, so no wrong tag can hide."""
+    right = [answered(expected, row, SECOND.version) for row in range(len(expected[SECOND.version].labels))]
+    wrong = [dataclasses.replace(each, version=FIRST.version) for each in right]
+
+    assert mistagged(right, expected) == []
+    assert mistagged(wrong, expected) == wrong
+    assert ambiguous_rows(expected) == 0
+
+
+def test_an_answer_of_no_published_version_is_found(expected: dict[str, Expected]) -> None:
+    """A tag that names none of the versions is wrong whatever the numbers are."""
+    unknown = dataclasses.replace(answered(expected, 0, SECOND.version), version="2024.01.16.prod")
+
+    assert mistagged([unknown], expected) == [unknown]

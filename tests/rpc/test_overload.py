@@ -1,0 +1,261 @@
+"""Predictions under pressure: lanes, admission, deadlines, cancellation, draining; no lease is ever left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc import StatusCode
+from support.rpc_models import POOLED_S, WAIT_S, ComputedModel
+from support.rpc_plane import ECHO, RPC_S, Noted, Plane, error_info, infer_request
+
+from model_sidecar.errors import DeadlineOverError
+from model_sidecar.events import Draining
+from model_sidecar.rpc.predicting import Call, Predictor
+from model_sidecar_client.wire.inference import ModelReadyRequest, ServerLiveRequest
+
+ROW = np.array([1.5, -2.0], dtype="<f4").tobytes()
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[Plane]:
+    with Plane(tmp_path, lanes=1, max_inflight=3).running() as running:
+        yield running
+
+
+@pytest.fixture
+def call(plane: Plane) -> Iterator[SimpleNamespace]:
+    with plane.calling() as calls:
+        yield calls
+
+
+def held(plane: Plane, version: str = "2024.01.15.prod") -> ComputedModel:
+    """A slow model, live, whose runs wait for its gate."""
+    model = ComputedModel(version, cost_s=POOLED_S)
+    model.hold()
+    plane.publish(model)
+    return model
+
+
+def wait_begun(model: ComputedModel) -> None:
+    assert model.begun.acquire(timeout=WAIT_S)
+
+
+def wait_working(plane: Plane, count: int) -> None:
+    """Until so many predictions have been admitted."""
+    meters: Noted = plane.meters
+    with meters.changed:
+        assert meters.changed.wait_for(lambda: meters.working.get(ECHO, 0) == count, WAIT_S), meters.working
+
+
+def test_a_quick_model_runs_on_the_loop_and_a_slow_one_in_a_lane(plane: Plane, call: SimpleNamespace) -> None:
+    """Where a prediction runs follows from what it is measured to cost, larger requests costing more."""
+    quick = ComputedModel("2024.01.10.prod", cost_s=1e-4, warm_bytes=8)
+    plane.publish(quick)
+    call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+    assert quick.threads == {"data-plane"}
+
+    call.ModelInfer(infer_request(ROW * 200, shape=(200, 2)), timeout=RPC_S)
+    assert quick.threads == {"data-plane", "lane_0"}
+
+    slow = ComputedModel("2024.01.15.prod", cost_s=POOLED_S)
+    plane.publish(slow)
+    call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+    assert slow.threads == {"lane_0"}
+
+
+def test_a_slow_model_does_not_hold_up_the_loop(plane: Plane, call: SimpleNamespace) -> None:
+    """While every lane is busy, other calls are answered."""
+    model = held(plane)
+    busy = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+    wait_begun(model)
+    assert call.ServerLive(ServerLiveRequest(), timeout=RPC_S).live
+    model.gate.set()
+    assert busy.result().model_version
+
+
+def test_more_than_is_taken_on_is_refused_with_pushback(plane: Plane, call: SimpleNamespace) -> None:
+    """Over the limit a prediction is refused at once, with the limit and a time to come back; the others are answered."""
+    model = held(plane)
+    taken = [call.ModelInfer.future(infer_request(ROW), timeout=RPC_S) for _ in range(3)]
+    wait_working(plane, 3)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+
+    error: Any = caught.value
+    assert (error.code(), error_info(error).reason) == (StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert "--max-inflight" in error.details()
+    assert int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
+    model.gate.set()
+    assert [each.result().model_version for each in taken] == [model.version] * 3
+    assert call.ModelInfer(infer_request(ROW), timeout=RPC_S).model_version
+    assert plane.meters.predictions[0]["code"] == "RESOURCE_EXHAUSTED"
+
+
+def test_what_waits_past_its_deadline_is_never_run(plane: Plane, call: SimpleNamespace) -> None:
+    """A prediction whose caller stopped waiting before a lane was free costs nothing."""
+    model = held(plane)
+    busy = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+    wait_begun(model)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        call.ModelInfer(infer_request(ROW), timeout=0.05)
+
+    assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
+    # At the deadline both sides give up, and the server may hear of the caller's before its own clock says so.
+    plane.meters.wait_ended(INFER, "DEADLINE_EXCEEDED", "CANCELLED")
+    model.gate.set()
+    busy.result()
+    call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+    assert model.runs == 2
+
+
+def test_what_is_cancelled_before_a_lane_is_free_is_never_run(plane: Plane, call: SimpleNamespace) -> None:
+    """A prediction cancelled while it waits costs nothing."""
+    model = held(plane)
+    busy = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+    wait_begun(model)
+    given_up = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+    wait_working(plane, 2)
+
+    given_up.cancel()
+
+    plane.meters.wait_ended(INFER, "CANCELLED")
+    model.gate.set()
+    busy.result()
+    call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+    assert model.runs == 2
+    assert [each["code"] for each in plane.meters.predictions] == ["CANCELLED", "OK", "OK"]
+
+
+def test_a_cancelled_prediction_holds_its_model_until_the_run_has_ended(
+    plane: Plane, call: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run cannot be taken back, so its model is released after it and not before; nothing is logged as an error."""
+    model = held(plane, "2024.01.01.prod")
+    running = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+    wait_begun(model)
+    for version in ("2024.01.10.prod", "2024.01.15.prod"):
+        plane.publish(ComputedModel(version, cost_s=POOLED_S))  # the second pushes the held one off the stage
+
+    running.cancel()
+    plane.meters.wait_ended(INFER, "CANCELLED")
+    assert plane.released == []
+
+    model.gate.set()
+    assert call.ModelInfer(infer_request(ROW), timeout=RPC_S).model_version == "2024.01.15.prod"
+    assert plane.released == [model]
+    assert "InvalidState" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_waiting_prediction_is_answered_by_what_is_live_when_it_runs(
+    plane: Plane, call: SimpleNamespace
+) -> None:
+    """A flip does not wait for what waits: that is answered by the new version."""
+    model = held(plane, "2024.01.10.prod")
+    first = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+    wait_begun(model)
+    second = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+    wait_working(plane, 2)
+    plane.publish(ComputedModel("2024.01.15.prod"))
+    model.gate.set()
+    assert first.result().model_version == "2024.01.10.prod"
+    assert second.result().model_version == "2024.01.15.prod"
+
+
+def test_no_lease_is_left_behind_by_a_storm_of_cancellations(tmp_path: Path) -> None:
+    """After hundreds of calls, most given up at random moments, every replaced model was released."""
+    with Plane(tmp_path, lanes=2, max_inflight=64).running() as plane, plane.calling() as call:
+        models = [
+            ComputedModel(f"2024.01.{day:02}.prod", cost_s=POOLED_S if day % 2 else 1e-6)
+            for day in range(1, 21)
+        ]
+        plane.publish(models[0])
+        stop = threading.Event()
+
+        def storm(seed: int) -> None:
+            waits = np.random.default_rng(seed).uniform(0, 0.003, size=1000)
+            for wait in waits:
+                if stop.is_set():
+                    return
+                future = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+                stop.wait(wait)
+                future.cancel()
+
+        with ThreadPoolExecutor(4) as pool:
+            storms = [pool.submit(storm, seed) for seed in range(4)]
+            for model in models[1:]:
+                assert stop.wait(0.02) is False
+                plane.publish(model)
+            stop.set()
+            for each in storms:
+                each.result(WAIT_S)
+        # One after all of them through each lane: whatever was running has ended by then.
+        for _ in range(4):
+            call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+        wait_working(plane, 0)
+        assert {each.version for each in plane.released} == {each.version for each in models[:-2]}
+
+
+@pytest.mark.parametrize("cost_s", [1e-6, POOLED_S])
+def test_nothing_is_run_for_whom_nobody_waits(plane: Plane, cost_s: float) -> None:
+    """A request whose deadline is over when the model would be run is not run, on the loop or in a lane."""
+    model = ComputedModel(cost_s=cost_s)
+    plane.publish(model)
+    call = Call(size=8, arrived=time.perf_counter(), ends=time.monotonic() - 0.001)
+    with pytest.raises(DeadlineOverError):
+        Predictor(max_message_bytes=1 << 20).predict(plane.served, infer_request(ROW), call)
+    assert model.runs == 0
+
+
+def test_draining_refuses_the_new_and_answers_the_old(tmp_path: Path) -> None:
+    """Going down, predictions in flight are answered, and whoever comes after is told UNAVAILABLE."""
+    plane = Plane(tmp_path)
+    with plane.running(), plane.calling() as call:
+        model = held(plane)
+        early = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+        wait_begun(model)
+        draining = threading.Thread(target=plane.server.drain, args=(WAIT_S,))
+        plane.health.on_event(Draining(ECHO))
+        draining.start()
+        codes = set()
+        while StatusCode.UNAVAILABLE not in codes:
+            late = call.ModelInfer.future(infer_request(ROW), timeout=0.2)
+            codes.add(late.code())
+        model.gate.set()
+        assert early.result().model_version == model.version
+        draining.join(WAIT_S)
+        assert not draining.is_alive()
+
+
+def test_refusing_while_draining_names_the_reason(tmp_path: Path) -> None:
+    """A call that reaches a draining sidecar on an open connection learns why it is refused, and is not ready."""
+    plane = Plane(tmp_path)
+    with plane.running(), plane.calling() as call:
+        plane.publish(ComputedModel())
+        call.ServerLive(ServerLiveRequest(), timeout=RPC_S)
+        plane.server._loop.call_soon_threadsafe(plane.server._inference.drain, lambda: None)  # type: ignore[union-attr]
+        with pytest.raises(grpc.RpcError) as caught:
+            call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+        assert (caught.value.code(), error_info(caught.value).reason) == (StatusCode.UNAVAILABLE, "DRAINING")
+        assert not call.ModelReady(ModelReadyRequest(name="echo"), timeout=RPC_S).ready
+
+
+def test_stopping_gives_the_socket_back_and_can_be_repeated(tmp_path: Path) -> None:
+    """After a stop nothing stands where the socket was, and another stop does nothing."""
+    plane = Plane(tmp_path)
+    with plane.running():
+        assert Path(plane.bound[0].path or "").is_socket()
+    assert list(plane.folder.iterdir()) == []
+    plane.server.stop()
