@@ -215,6 +215,17 @@ def test_no_is_the_default(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> 
         assert len(operator.history(MODEL, environment="prod")) == 2
 
 
+def test_the_first_deployment_asks_too(sidecarctl: Sidecarctl, sidecar: StandInSidecar) -> None:
+    """Where nothing is live, the question says so, and a yes expects that nobody comes first."""
+    code, _, terminal = sidecarctl.in_terminal("deploy", MODEL, V10, "--environment", "prod", answer="y\n")
+
+    assert code == 0
+    assert f"{MODEL} prod: none -> {V10}? [y/N]" in terminal
+    (request,) = (each.request for each in sidecar.received("Deploy"))
+    assert isinstance(request, wire.DeployRequest)
+    assert (request.HasField("expected_generation"), request.expected_generation) == (True, 0)
+
+
 def test_exit_1_refused(sidecarctl: Sidecarctl, sidecar: StandInSidecar) -> None:
     """What failed, why, and what to do, on one line."""
     nothing = sidecarctl("rollback", MODEL, "--environment", "prod", "--yes")

@@ -75,7 +75,7 @@ def encode(name: str, values: Values, datatype: str | None) -> Tensor:
     if wanted and wanted.name != found:
         if wanted.name != "BF16" or found not in {"FP32", "UINT16"}:
             raise _mismatch(
-                name, f"{found} elements in a {type(values).__name__}", f"{wanted.name}: convert them first"
+                name, f"{found} ({type(values).__name__})", wanted.name, hint=": convert it first"
             )
         raw = raw if found == "UINT16" else _upper_halves(raw)
     return Tensor(name, wanted.name if wanted else found, tuple(view.shape or ()), raw)
@@ -247,9 +247,9 @@ def _names(kinds: Sequence[type] | frozenset[type]) -> str:
     return " or ".join(sorted(kind.__name__ for kind in kinds))
 
 
-def _mismatch(name: str, found: str, expected: str) -> InvalidRequestError:
+def _mismatch(name: str, found: str, expected: str, *, hint: str = "") -> InvalidRequestError:
     return InvalidRequestError(
-        f"input {name!r}: found {found}, expected {expected}",
+        f"input {name!r}: found {found}, expected {expected}{hint}",
         reason="INVALID_INPUT",
         metadata={"tensor": name, "found": found, "expected": expected},
     )

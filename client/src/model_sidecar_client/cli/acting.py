@@ -130,9 +130,9 @@ def _act(
                 what=f"look before the {what} in {environment}", target_option="--control", look=look
             )
             with reported(asking):
-                current, head = _current(operator, model, environment)
+                current, head = _head(operator, model, environment)
                 towards = target(lambda: act(operator, validate_only=True, timeout_s=timeout_s, **how))
-            _ask(f"{model} {environment}: {current or 'none'} -> {towards}?")
+            _ask(f"{model} {environment}: {current} -> {towards}?")
             # What was agreed to is a move from what was shown: should somebody else come first, ask again.
             expected_generation = head if expected_generation is None else expected_generation
         attempt = Attempt(
@@ -157,13 +157,11 @@ def _can_ask() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
-def _current(operator: Operator, model: str, environment: str) -> tuple[str, int | None]:
-    """The version that should answer now, and its generation; None where no ledger decides."""
-    for status in operator.status(model, environment=environment):
-        if status.pointer_externally_managed:
-            return status.desired.version if status.desired else "", None
-        return (status.desired.version, status.desired.generation) if status.desired else ("", 0)
-    return "", None
+def _head(operator: Operator, model: str, environment: str) -> tuple[str, int]:
+    """The version that should answer now, and its generation: from the ledger, for a pointer may be wrong."""
+    for record in operator.history(model, environment=environment, limit=1):
+        return record.version, record.generation
+    return "none", 0
 
 
 def _ask(question: str) -> None:

@@ -26,7 +26,9 @@ def multicallables(channel: Any, service: str) -> SimpleNamespace:
         request, response = _classes(method)
         make = getattr(channel, _kind(method))
         path = f"/{service}/{method.name}"
-        callable_ = make(path, request_serializer=request.SerializeToString, response_deserializer=response.FromString)
+        callable_ = make(
+            path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+        )
         setattr(made, method.name, callable_)
     return made
 
@@ -54,5 +56,8 @@ def _classes(method: MethodDescriptor) -> tuple[Any, Any]:
 
 
 def _kind(method: MethodDescriptor) -> str:
-    sides = ("stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary")
+    sides = (
+        "stream" if method.client_streaming else "unary",
+        "stream" if method.server_streaming else "unary",
+    )
     return "_".join(sides)
