@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from support.yard import Yard
+
+# Before any test imports onnxruntime, which reports to its vendor unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from support.yard import Yard  # noqa: E402 - imports onnxruntime
 
 
 @pytest.fixture

@@ -197,7 +197,9 @@ def test_an_oversized_answer_is_refused_with_its_size(tmp_path: Path) -> None:
 
 def test_a_large_request_is_answered_like_a_small_one(plane: Plane, call: SimpleNamespace) -> None:
     """A request that is parsed off the loop gets the same answer, and the same refusals."""
-    model = ComputedModel(compute=doubled)
+    model = ComputedModel(
+        compute=doubled, warm_bytes=1 << 30
+    )  # so that its cost is no reason to leave the loop
     plane.publish(model)
     rows = np.arange(40_000, dtype="<f4").reshape(20_000, 2)
 

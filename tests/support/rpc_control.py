@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +95,8 @@ class Control:
             self.board.close()
             self.stage.clear()
             self._janitor.stop()
+            with suppress(OSError):  # not empty: a test will say so
+                self.folder.rmdir()
 
     @contextmanager
     def channel(self, address: Address | None = None) -> Iterator[grpc.Channel]:

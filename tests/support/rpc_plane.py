@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -165,6 +165,8 @@ class Plane:
             yield self
         finally:
             self.server.stop()
+            with suppress(OSError):  # not empty: a test will say so
+                self.folder.rmdir()
 
     @contextmanager
     def calling(self, **options: Any) -> Iterator[SimpleNamespace]:

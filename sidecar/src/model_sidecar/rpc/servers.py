@@ -42,10 +42,8 @@ _CONTROL_CALLS = 512
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:
     return [
-        (
-            "grpc.so_reuseport",
-            0,
-        ),  # else a second sidecar on the same port starts silently and takes half the calls
+        # Else a second sidecar on the same port starts silently and takes half the calls.
+        ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.keepalive_time_ms", 60_000),
