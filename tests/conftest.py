@@ -10,7 +10,7 @@ import pytest
 # Before any test imports onnxruntime, which reports to its vendor unless told not to.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from support.yard import Yard  # noqa: E402 - imports onnxruntime
+from support.yard import Yard
 
 
 @pytest.fixture

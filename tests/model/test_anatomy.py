@@ -260,20 +260,22 @@ def test_hostile_nesting_ends_at_once(graphs: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("lie", "words"),
     [
-        b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a graph of 2^64 - 1 bytes
-        b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a length that never ends
-        b"\x3b\x3c",  # a group, which ONNX has none of
-        b"\x02\x00",  # field number 0
-        b"\xfa\xff\xff\xff\xff\xff\x01\x00",  # a field number beyond 32 bits
-        b"\x3a\x05\x0a\x09\x01\x02\x03",  # a node that is longer than its graph
+        (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "past its end"),  # a graph of 2^64 - 1 bytes
+        (b"\x3a" + b"\xff" * 11 + b"\x01", "more than 64 bits"),
+        (b"\x3b\x3c", "of a kind that ONNX does not use"),  # a group
+        (b"\x02\x00", "field number 0 is none"),
+        (b"\xfa\xff\xff\xff\xff\xff\x01\x00", "field number .* is none"),  # beyond 32 bits
+        (b"\x3a\x05\x0a\x06\x22\x01A\x22\x01A", "3 bytes past its end"),  # a node longer than its graph
+        (b"\x22\x02A", "past its end"),  # text longer than the file
+        (b"\x08", "middle of a field"),
     ],
 )
-def test_lies_in_the_wire_format_are_refused(content: bytes) -> None:
-    """Lengths and field numbers that cannot be are refused, where another reader might go on."""
-    with pytest.raises(VerificationError) as refused:
-        walk(content, name="model.onnx")
+def test_lies_in_the_wire_format_are_refused(lie: bytes, words: str) -> None:
+    """Lengths and field numbers that cannot be are refused, however much of a model stands before them."""
+    with pytest.raises(VerificationError, match=words) as refused:
+        walk(models.add_constant(1) + lie, name="model.onnx")
 
     assert refused.value.reason is Reason.MODEL_INVALID
 

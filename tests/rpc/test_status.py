@@ -46,7 +46,9 @@ def test_every_error_of_ours_has_a_row() -> None:
         each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, SidecarError)
     }
     assert len(declared) > 15
-    for kind in (subclasses(SidecarError) | declared) - {SidecarError}:
+    # The demo stands above this room: what it raises never becomes a status.
+    above = {each for each in subclasses(SidecarError) if each.__module__.startswith("model_sidecar.demo")}
+    for kind in (subclasses(SidecarError) | declared) - {SidecarError} - above:
         assert any(ancestor in CODES for ancestor in kind.__mro__), kind
 
 

@@ -104,8 +104,6 @@ def _array(value: ort.OrtValue) -> NDArray[Any]:
         return array
     shape = tuple(value.shape())
     size = value.tensor_size_in_bytes()
-    if not size:
-        return np.zeros(shape, np.dtype("<u2"))
     # Copied, for the memory is the value's own, which ends with this call.
     view = (ctypes.c_char * size).from_address(value.data_ptr())
     return np.frombuffer(view, np.dtype("<u2")).reshape(shape).copy()

@@ -133,7 +133,7 @@ class LoadedModel:
                 raise InvalidInputError(
                     f"there is no output {name!r}: expected {_list(self._outputs)}", output=name
                 )
-        return list(dict.fromkeys(outputs))
+        return outputs
 
     def _check(self, inputs: Arrays) -> None:
         # Where onnxruntime would not: it reads big-endian numbers as little-endian ones, and takes any shape for a

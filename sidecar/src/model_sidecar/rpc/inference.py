@@ -92,6 +92,11 @@ class InferenceService:
         """Refuse new predictions from now on, and call `on_idle` once none is in flight."""
         self._predictions.drain(on_idle)
 
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since a prediction was asked for."""
+        return self._predictions.quiet_s
+
     def close(self) -> None:
         """End the threads; after the server has stopped."""
         self._predictions.close()

@@ -45,12 +45,18 @@ class Predictions:
         self._inflight = 0
         self.statistics = Statistics()
         self.draining = False
+        self._last_arrival = 0.0
         self._on_idle: Callable[[], object] = lambda: None
 
     @property
     def idle(self) -> bool:
         """Whether no prediction is in flight."""
         return self._inflight == 0
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since a prediction was asked for."""
+        return time.perf_counter() - self._last_arrival
 
     def drain(self, on_idle: Callable[[], object]) -> None:
         """Refuse new predictions from now on, and call `on_idle` once none is in flight."""
@@ -71,6 +77,7 @@ class Predictions:
             arrived=time.perf_counter(),
             ends=None if left is None else time.monotonic() + left,
         )
+        self._last_arrival = call.arrived
         code = grpc.StatusCode.OK
         try:
             return await self._answered(content, call)

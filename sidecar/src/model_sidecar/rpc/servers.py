@@ -33,6 +33,8 @@ from model_sidecar_client.wire import services
 
 _START_S = 30.0
 _STOP_S = 10.0
+_SETTLE_S = 2.0
+_QUIET_S = 0.1
 _SEND_S = 0.25
 _SPARE_THREADS = 8
 # A backstop behind --max-inflight, which has the better words: calls that wait for the loop are not seen by that.
@@ -77,6 +79,7 @@ class DataServer:
         self._bound: Future[tuple[Address, ...]] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
+        self._settled_at = 0.0  # in the loop's time
         self._thread = threading.Thread(target=self._run, name="data-plane", daemon=True)
 
     def start(self) -> tuple[Address, ...]:
@@ -104,8 +107,17 @@ class DataServer:
         self.drain(0)
 
     def _end(self, grace_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._settled_at = loop.time() + min(grace_s, _SETTLE_S)
         self._inference.drain(self._over.set)
-        asyncio.get_running_loop().call_later(grace_s, self._over.set)
+        loop.call_later(grace_s, self._over.set)
+
+    async def _settle(self) -> None:
+        """Go on answering DRAINING until callers have taken notice: gRPC cancels a call that arrives amid its stop."""
+        loop = asyncio.get_running_loop()
+        # Polled, at this one time: an event would have to be set by every prediction.
+        while (now := loop.time()) < self._settled_at and self._inference.quiet_s < _QUIET_S:  # noqa: ASYNC110
+            await asyncio.sleep(min(_QUIET_S, self._settled_at - now))
 
     def _run(self) -> None:
         try:
@@ -129,6 +141,7 @@ class DataServer:
                 await server.start()
                 self._bound.set_result(bound)
                 await self._over.wait()
+                await self._settle()
                 # Once only: grpc.aio (1.85) crashes the process where two stops overlap. The grace is for answers that
                 # are computed and not yet sent; watches of health use it up, so it is short.
                 await server.stop(_SEND_S if self._inference.idle else None)
