@@ -70,7 +70,7 @@ def test_a_candidate_that_answers_its_examples_is_taken(candidates: Candidates) 
     assert (found.examples, found.worst) == (2, 0.25)
     assert 0 < found.cost_s < 1
     assert loaded.cost_s == found.cost_s
-    assert loaded.warm_bytes >= 0
+    assert loaded.warm_bytes == found.input_bytes == examples[0].inputs["raw"].nbytes
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,7 @@ class LoadedModel:
         signature: what it takes and gives, preprocessing included.
         loaded_at: when it was loaded, UTC.
         cost_s: seconds that one call takes; measured by rehearsal, ASSUMED_COST_S before.
-        warm_bytes: by how much this process grew from before its load until after its first calls. An estimate: other
-            threads' memory counts too. Set by rehearsal, 0 before.
-        resident_before: the process's size before its load, in bytes.
+        warm_bytes: how many bytes of input that call was given; 0 where none was measured.
     """
 
     def __init__(
@@ -45,7 +43,6 @@ class LoadedModel:
         signature: Signature,
         graph: Graph,
         preprocessing: Graph | None,
-        resident_before: int = 0,
     ) -> None:
         self.model = model
         self.version = version
@@ -54,7 +51,6 @@ class LoadedModel:
         self.loaded_at = datetime.datetime.now(datetime.UTC)
         self.cost_s = ASSUMED_COST_S
         self.warm_bytes = 0
-        self.resident_before = resident_before
         self._graph = graph
         self._preprocessing = preprocessing
         self._outputs = tuple(spec.name for spec in signature.outputs)

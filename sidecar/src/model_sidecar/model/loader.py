@@ -12,7 +12,7 @@ from model_sidecar.errors import Reason, StoreError, VerificationError
 from model_sidecar.model.anatomy import Anatomy, dissect
 from model_sidecar.model.graph import Graph
 from model_sidecar.model.loaded import LoadedModel
-from model_sidecar.model.memory import give_back, resident_bytes
+from model_sidecar.model.memory import give_back
 from model_sidecar.model.signature import check_promise, joined
 from model_sidecar.release.manifest import MODEL, PREPROCESSING
 from model_sidecar.store.verifying import VerifiedVersion
@@ -29,7 +29,6 @@ def load(verified: VerifiedVersion, *, allow_external_data: bool = False) -> Loa
             SIGNATURE_MISMATCH.
         StoreError: external data needs a place on this machine's disk, and there is none.
     """
-    resident_before = resident_bytes()
     anatomies = {
         name: dissect(verified.files[name]) for name in (MODEL, PREPROCESSING) if name in verified.files
     }
@@ -57,7 +56,6 @@ def load(verified: VerifiedVersion, *, allow_external_data: bool = False) -> Loa
         signature=signature,
         graph=graph,
         preprocessing=preprocessing,
-        resident_before=resident_before,
     )
 
 

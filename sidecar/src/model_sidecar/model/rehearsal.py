@@ -26,7 +26,6 @@ from model_sidecar.errors import (
 )
 from model_sidecar.model.golden import Example, check_examples, read_examples
 from model_sidecar.model.loaded import LoadedModel
-from model_sidecar.model.memory import resident_bytes
 from model_sidecar.release.manifest import GOLDEN, Golden
 from model_sidecar.release.tensors import Arrays, Datatype, TensorSpec
 from model_sidecar.store.verifying import VerifiedVersion
@@ -49,11 +48,13 @@ class Rehearsal:
         examples: how many golden examples were answered; 0 where the version has none, and was only warmed.
         worst: the largest absolute difference from an expected number.
         cost_s: seconds that one call takes, once warm.
+        input_bytes: how much that call was given; 0 where none could be measured.
     """
 
     examples: int
     worst: float
     cost_s: float
+    input_bytes: int
 
 
 def rehearse(model: LoadedModel, verified: VerifiedVersion, *, timeout_s: float = TIMEOUT_S) -> Rehearsal:
@@ -78,7 +79,7 @@ def rehearse(model: LoadedModel, verified: VerifiedVersion, *, timeout_s: float 
     else:
         found = _answer(model, read_examples(verified.files[golden.path]), golden, timeout_s)
     model.cost_s = found.cost_s
-    model.warm_bytes = max(0, resident_bytes() - model.resident_before)
+    model.warm_bytes = found.input_bytes
     return found
 
 
@@ -99,20 +100,21 @@ def _answer(model: LoadedModel, examples: tuple[Example, ...], golden: Golden, t
         rehearsed.append(took_s)
         for name, spec in outputs.items():
             worst = max(worst, _compare(spec, answer[name], example.outputs.get(name), golden, where))
-    return Rehearsal(len(examples), worst, _cost(model, examples[0].inputs, rehearsed))
+    inputs = examples[0].inputs
+    return Rehearsal(len(examples), worst, _cost(model, inputs, rehearsed), _size(inputs))
 
 
 def _warm(model: LoadedModel, timeout_s: float) -> Rehearsal:
     inputs = _synthetic(model.signature.inputs)
     if inputs is None:
-        return Rehearsal(0, 0.0, model.cost_s)
+        return Rehearsal(0, 0.0, model.cost_s, 0)
     try:
         _, took_s = _call(model, inputs, timeout_s)
-        return Rehearsal(0, 0.0, _cost(model, inputs, [took_s]))
+        return Rehearsal(0, 0.0, _cost(model, inputs, [took_s]), _size(inputs))
     except (InferenceFailedError, InvalidInputError) as error:
         # Nobody said that the model takes zeros.
         log.debug("warm-up with zeros failed: %s", error.__cause__ or error, extra={"version": model.version})
-        return Rehearsal(0, 0.0, model.cost_s)
+        return Rehearsal(0, 0.0, model.cost_s, 0)
 
 
 def _call(model: LoadedModel, inputs: Arrays, timeout_s: float) -> tuple[dict[str, NDArray[Any]], float]:
@@ -125,6 +127,14 @@ def _call(model: LoadedModel, inputs: Arrays, timeout_s: float) -> tuple[dict[st
             f"version {model.version} did not answer a rehearsal call within {timeout_s:g} s",
             reason=Reason.MODEL_INVALID,
         ) from error
+
+
+def _size(inputs: Arrays) -> int:
+    """About as many bytes as a request with these inputs has."""
+    return sum(
+        sum(4 + len(text) for text in array.flat) if array.dtype == object else array.nbytes
+        for array in inputs.values()
+    )
 
 
 def _cost(model: LoadedModel, inputs: Arrays, rehearsed: list[float]) -> float:
