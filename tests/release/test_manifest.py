@@ -20,9 +20,8 @@ from model_sidecar.release.manifest import (
     Golden,
     OutputRoles,
     Role,
-    check_file_name,
-    parse_manifest,
 )
+from model_sidecar.release.manifest_reading import check_file_name, parse_manifest
 from model_sidecar.release.tensors import Datatype, TensorSpec
 
 FILE = {"digest": DIGEST, "size": 1}

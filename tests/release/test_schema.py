@@ -12,7 +12,7 @@ from support.manifests import ABSENT, DIGEST, content, full_form, nine_fields
 
 from model_sidecar.errors import VerificationError
 from model_sidecar.release.digests import digest_of
-from model_sidecar.release.manifest import parse_manifest
+from model_sidecar.release.manifest_reading import parse_manifest
 
 SCHEMA = json.loads(package_files("model_sidecar.release").joinpath("manifest.schema.json").read_bytes())
 VALIDATOR = Draft202012Validator(SCHEMA)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import NotFoundError, SidecarError
 from model_sidecar.release.digests import Digest, digest_of
-from model_sidecar.release.manifest import Manifest, parse_manifest
+from model_sidecar.release.manifest import Manifest
+from model_sidecar.release.manifest_reading import parse_manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
 from model_sidecar.serving.loading import Preparation

@@ -19,9 +19,8 @@ from model_sidecar.release.manifest import (
     PREPROCESSING,
     FileEntry,
     Role,
-    manifest_fields,
-    parse_manifest,
 )
+from model_sidecar.release.manifest_reading import manifest_fields, parse_manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.store.faults import store_faults
 

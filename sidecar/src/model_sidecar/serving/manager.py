@@ -12,37 +12,26 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import assert_never
 
-from model_sidecar.errors import (
-    CommitStateUnknownError,
-    ConflictError,
-    Reason,
-    SidecarError,
-    StoreError,
-    VerificationError,
-)
-from model_sidecar.events import Listener, LoadStarted, Prepared, Refused, Site
-from model_sidecar.ledger.ledger import Intent, Ledger
+from model_sidecar.errors import Reason, SidecarError
+from model_sidecar.events import Listener, LoadStarted, Prepared, Site
+from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.reconcile import Follow, Unreadable
-from model_sidecar.ledger.record import Action, Actor, Record
 from model_sidecar.release.names import Version
 from model_sidecar.serving.desk import Accepted, OrderDesk, Ordered
-from model_sidecar.serving.flip import Flip, holding
+from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.loading import Loader, Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
-from model_sidecar.serving.policy import Edit, Refusal, Step, Wanted, next_step
+from model_sidecar.serving.policy import Refusal, Wanted
+from model_sidecar.serving.pursuit import Pursuit
 from model_sidecar.serving.source import Sighting
-from model_sidecar.serving.status import StatusBoard, Trouble, compose
+from model_sidecar.serving.status import StatusBoard, compose
+from model_sidecar.serving.troubles import Troubles
 from model_sidecar.serving.wishes import Wishes
 
 log = logging.getLogger(__name__)
-
-_STORE_RETRY_S = 2.0
-_EDITOR = Actor(id="unknown", method="pointer-file", on_behalf_of="")
-"""Who edits a file, the file does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +88,22 @@ class Manager:
         self._board = board
         self._keep_standby = keep_standby
         self._on_event = on_event
-        self._desk = OrderDesk(flip=flip, ledger=ledger, report=self._report)
         self._look_again: Callable[[], None] = lambda: None
 
         self._inbox: queue.SimpleQueue[_Sighted | Ordered | _Done | _Stop] = queue.SimpleQueue()
-        self._sighting: Sighting | None = (
-            None  # a slot, not a queue: of forty flips in two seconds the last counts
-        )
+        # A slot, not a queue: of forty flips in two seconds the last counts.
+        self._sighting: Sighting | None = None
         self._thread = threading.Thread(target=self._run, name=f"manager-{site.model}", daemon=True)
 
         # The thread's own.
         self._stopping = False
         self._wishes = Wishes(ledger)
+        self._troubles = Troubles(site, on_event=on_event)
+        self._pursuit = Pursuit(
+            wishes=self._wishes, flip=flip, troubles=self._troubles, look_again=self._look_soon
+        )
+        self._desk = OrderDesk(flip=flip, ledger=ledger, report=self._refused)
         self._loading: _Load | None = None
-        self._trouble: Trouble | None = None
         self._standby_tried_at = 0
 
     def start(self, *, look_again: Callable[[], None]) -> None:
@@ -174,9 +165,9 @@ class Manager:
         assert sighting is not None, "a sighting is stored before it is announced"
         problem = self._wishes.take_in(sighting)
         if problem is not None:
-            self._report(problem, None)
-        elif not isinstance(sighting.decision, Unreadable) and self._is_trouble(Reason.POINTER_INVALID):
-            self._trouble = None
+            self._refused(problem, None)
+        elif not isinstance(sighting.decision, Unreadable):
+            self._troubles.over(Reason.POINTER_INVALID)
         if isinstance(sighting.decision, Follow) and sighting.decision.rewrite_face:
             self._ledger.rewrite_face()
 
@@ -188,7 +179,9 @@ class Manager:
             return
         while (next_ready := self._desk.next_ready()) is not None:
             self._carry_out(*next_ready)
-        self._towards_wanted()
+        to_load = self._pursuit.step()
+        if self._loading is None and to_load is not None:
+            self._load(to_load, to_load.wanted)
         if self._loading is None and (accepted := self._desk.next_to_load()) is not None:
             self._load(accepted, Wanted(version=accepted.target.version, manifest=accepted.target.manifest))
         if self._loading is None:
@@ -197,82 +190,14 @@ class Manager:
     def _carry_out(self, accepted: Accepted, ready: Preparation) -> None:
         done = self._desk.carry_out(accepted, ready)
         if done is None:
-            self._look_again()
+            self._look_soon()
             return
         record, ready = done
         order = accepted.ordered.order
         self._wishes.follow(record)
-        self._publish(ready, since=order.received)
+        self._pursuit.publish(ready, since=order.received)
         self._post()  # before the answer: who then asks for the status must find what was just told
         accepted.ordered.future.set_result(Outcome(record, time.monotonic() - order.received))
-
-    def _towards_wanted(self) -> None:
-        residents, candidate = self._flip.residents(), self._flip.candidate
-        wanted = self._wishes.wanted
-        step = next_step(
-            wanted,
-            live=holding(residents.live),
-            live_generation=residents.generation,
-            standby=holding(residents.standby),
-            candidate=holding(candidate.model if candidate else None),
-            refused=self._wishes.is_refused(),
-        )
-        if wanted is None or step is Step.NOTHING:
-            pass
-        elif step is Step.LOAD:
-            if self._loading is None:
-                self._load(self._wishes.as_seen(wanted), wanted)
-        else:
-            ready = self._flip.at_hand(wanted.version, wanted.manifest)
-            assert ready is not None, "the policy takes only what is at hand"
-            self._take(wanted, ready)
-        candidate = self._flip.candidate
-        if candidate is not None and (wanted is None or candidate.model.version != wanted.version):
-            self._flip.forget_candidate()
-
-    def _take(self, wanted: Wanted, ready: Preparation) -> None:
-        """Let a model at hand be the live one; where a hand edit asked for it, record that first."""
-        since = self._wishes.since
-        try:
-            if wanted.deliberate and not wanted.allow_schema_change:
-                self._flip.check_schema(ready.model)
-            if wanted.edit is not None:
-                began = time.monotonic()
-                self._wishes.follow(self._adopt(wanted.edit, ready))
-                phases_s = {**ready.phases_s, "commit": time.monotonic() - began}
-                ready = Preparation(ready.model, phases_s, ready.golden_examples)
-        except (ConflictError, CommitStateUnknownError):
-            # Another sidecar was first, or perhaps we were. What stands in the ledger decides, and the model stays at
-            # hand, for most likely it is the one.
-            self._flip.keep(ready)
-            self._wishes.refuse(
-                replace(self._wishes.as_seen(wanted), retry_at=time.monotonic() + _STORE_RETRY_S)
-            )
-            self._look_again()
-        except SidecarError as error:
-            self._refuse_wish(self._wishes.as_seen(wanted), error)
-            self._flip.forget_candidate()
-        else:
-            self._publish(ready, since=since)
-
-    def _adopt(self, edit: Edit, ready: Preparation) -> Record:
-        intent = Intent(
-            action=Action.ADOPT,
-            version=ready.model.version,
-            manifest_sha256=ready.model.manifest.digest,
-            actor=_EDITOR,
-            reason="the active pointer was edited",
-            source_commit="",
-            request_id=edit.request_id,
-            request_sha256=edit.request_sha256,
-        )
-        return self._flip.commit(intent, base_generation=edit.base_generation, trigger="pointer").record
-
-    def _publish(self, ready: Preparation, *, since: float) -> None:
-        self._wishes.met()
-        self._trouble = None
-        wanted = self._wishes.wanted
-        self._flip.publish(ready, generation=wanted.generation if wanted else None, since=since)
 
     # Loading.
 
@@ -300,7 +225,7 @@ class Manager:
             case Refusal(), Preparation():
                 self._flip.keep(result)
             case Refusal(), SidecarError():
-                self._refuse_wish(purpose, result)
+                self._pursuit.refuse(purpose, result)
             case _Standby(), Preparation():
                 self._flip.stand_by(result.model)
             case _Standby(), SidecarError():
@@ -319,26 +244,12 @@ class Manager:
             wanted = Wanted(version=previous.version, manifest=previous.manifest_sha256)
             self._load(_Standby(previous.version), wanted)
 
-    # Refusals.
+    def _look_soon(self) -> None:
+        self._look_again()
 
-    def _refuse_wish(self, refusal: Refusal, error: SidecarError) -> None:
-        known = self._trouble is not None and self._trouble.message == str(error)
-        if not known:  # a store that stays away is tried again and again, and reported once
-            self._report(error, refusal.wanted.version)
-        retry_at = time.monotonic() + _STORE_RETRY_S if isinstance(error, StoreError) else None
-        self._wishes.refuse(replace(refusal, retry_at=retry_at))
-
-    def _report(self, error: SidecarError, version: Version | None) -> None:
-        """Let everybody know that something was refused; what is live answers on."""
+    def _refused(self, error: SidecarError, version: Version | None) -> None:
         wanted = self._wishes.wanted
-        generation = wanted.generation if wanted else None
-        self._trouble = Trouble(error.reason, str(error), version, generation, datetime.now(UTC))
-        self._on_event(
-            Refused(self._site, version, error.reason, str(error), isinstance(error, VerificationError))
-        )
-
-    def _is_trouble(self, reason: Reason) -> bool:
-        return self._trouble is not None and self._trouble.reason is reason
+        self._troubles.tell(error, version=version, generation=wanted.generation if wanted else None)
 
     # The end, and what others see.
 
@@ -357,7 +268,7 @@ class Manager:
                 residents=residents,
                 record=self._ledger.record(residents.generation) if residents.generation else None,
                 loading=self._loading.version if self._loading else None,
-                trouble=self._trouble,
+                trouble=self._troubles.current,
                 externally_managed=self._wishes.externally_managed,
                 last_look=sighting.at if sighting else None,
             )

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from model_sidecar.errors import CommitStateUnknownError, Reason, RefusedError, StoreError, VerificationError
 from model_sidecar.release.digests import digest_from
-from model_sidecar.release.manifest import FileEntry, Role, check_file_name
+from model_sidecar.release.manifest import FileEntry, Role
+from model_sidecar.release.manifest_reading import check_file_name
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.store.faults import store_error, store_faults
 from model_sidecar.store.layout import Layout

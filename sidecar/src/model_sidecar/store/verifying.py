@@ -16,15 +16,8 @@ from typing import Self
 
 from model_sidecar.errors import IncompleteVersionError, Reason, VerificationError
 from model_sidecar.release.digests import Digest
-from model_sidecar.release.manifest import (
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    UNLISTED,
-    FileEntry,
-    Manifest,
-    Role,
-    parse_manifest,
-)
+from model_sidecar.release.manifest import MANIFEST, MAX_MANIFEST_BYTES, UNLISTED, FileEntry, Manifest, Role
+from model_sidecar.release.manifest_reading import parse_manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.store.faults import store_faults
 from model_sidecar.store.opening import open_file
