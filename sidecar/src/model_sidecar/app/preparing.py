@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from model_sidecar.model.loader import load
 from model_sidecar.model.rehearsal import rehearse
@@ -12,14 +13,19 @@ from model_sidecar.serving.loading import Preparation, Prepare
 from model_sidecar.store.versions import VersionStore
 
 
-def preparer(store: VersionStore, model: ModelName, *, allow_external_data: bool) -> Prepare:
-    """How the versions of one model are prepared; the result raises the errors of its three steps."""
+def preparer(
+    store: VersionStore, model: ModelName, *, allow_external_data: bool, scratch: Path | None = None
+) -> Prepare:
+    """How the versions of one model are prepared; the result raises the errors of its three steps.
+
+    `scratch` is where external data is laid out while it is loaded.
+    """
 
     def prepare(version: Version, manifest: Digest | None) -> Preparation:
         began = time.monotonic()
         with store.verify(model, version, expected_manifest=manifest) as verified:
             is_verified = time.monotonic()
-            loaded = load(verified, allow_external_data=allow_external_data)
+            loaded = load(verified, allow_external_data=allow_external_data, scratch=scratch)
             try:
                 is_loaded = time.monotonic()
                 rehearsal = rehearse(loaded, verified)

@@ -169,7 +169,9 @@ class Sidecar:
         stage = Stage(keep_standby=keep_standby, on_idle=partial(self._release, site))
         board = StatusBoard(Status(site=site, sidecar=self._sidecar_id))
         flip = Flip(site, stage=stage, ledger=ledger, janitor=self._janitor, on_event=self._tell)
-        prepare = preparer(self._store, model, allow_external_data=settings.allow_external_data)
+        prepare = preparer(
+            self._store, model, allow_external_data=settings.allow_external_data, scratch=settings.state_dir
+        )
         manager = Manager(
             site,
             flip=flip,

@@ -46,7 +46,7 @@ def parse_mode(text: str) -> int:
 @option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A private directory of this sidecar's own, for what must outlive it. Made if it is not there.",
+    help="A private directory of this sidecar's own, made if it is not there: external data is laid out in it.",
 )
 @option(
     "--data",

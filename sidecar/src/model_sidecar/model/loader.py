@@ -18,10 +18,17 @@ from model_sidecar.release.manifest import MODEL, PREPROCESSING
 from model_sidecar.store.verifying import VerifiedVersion
 
 
-def load(verified: VerifiedVersion, *, allow_external_data: bool = False) -> LoadedModel:
+def load(
+    verified: VerifiedVersion, *, allow_external_data: bool = False, scratch: Path | None = None
+) -> LoadedModel:
     """The version in memory, not yet rehearsed. The verified files may be closed afterwards.
 
     Takes as long as the model is large; for a thread that nobody waits for. The GIL is free nearly all the time.
+
+    Args:
+        verified: the version's files.
+        allow_external_data: whether weights may stand in files beside the model.
+        scratch: where such files are laid out while they are loaded; None: the system's place for temporary files.
 
     Raises:
         VerificationError: the bytes are those of the manifest, but no model that can answer; `reason` is
@@ -34,7 +41,7 @@ def load(verified: VerifiedVersion, *, allow_external_data: bool = False) -> Loa
     }
     graphs: dict[str, Graph] = {}
     try:
-        with _paths(verified, anatomies, allow_external_data=allow_external_data) as paths:
+        with _paths(verified, anatomies, allowed=allow_external_data, scratch=scratch) as paths:
             for name, path in paths.items():
                 graphs[name] = Graph(path, anatomies[name], name=name)
         graph, preprocessing = graphs[MODEL], graphs.get(PREPROCESSING)
@@ -61,25 +68,25 @@ def load(verified: VerifiedVersion, *, allow_external_data: bool = False) -> Loa
 
 @contextmanager
 def _paths(
-    verified: VerifiedVersion, anatomies: Mapping[str, Anatomy], *, allow_external_data: bool
+    verified: VerifiedVersion, anatomies: Mapping[str, Anatomy], *, allowed: bool, scratch: Path | None
 ) -> Iterator[dict[str, str]]:
     """Where the ONNX files can be opened, with their external data beside them if they have any."""
     locations = {name: anatomy.external_locations for name, anatomy in anatomies.items()}
     for name, external in locations.items():
-        _check_external(name, external, verified, allowed=allow_external_data)
+        _check_external(name, external, verified, allowed=allowed)
     if not any(locations.values()):
         yield {name: verified.files[name].path for name in anatomies}
         return
     try:
         # Only the owner can enter it (0700), and it is gone once the sessions have the files open.
-        with tempfile.TemporaryDirectory(prefix="model-sidecar-") as directory:
+        with tempfile.TemporaryDirectory(prefix="model-sidecar-", dir=scratch) as directory:
             for name in {*anatomies, *(each for external in locations.values() for each in external)}:
                 shutil.copyfile(verified.files[name].path, Path(directory, name))
             yield {name: str(Path(directory, name)) for name in anatomies}
     except OSError as error:
         raise StoreError(
-            f"external data cannot be laid out in {tempfile.gettempdir()}: {error.strerror}. It needs room for the "
-            "model and its data; TMPDIR names another place"
+            f"external data cannot be laid out in {scratch or tempfile.gettempdir()}: {error.strerror}. It needs room "
+            "for the model and its data; --state-dir, or TMPDIR, names another place"
         ) from error
 
 
