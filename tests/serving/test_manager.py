@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from support.resident import Shelf
+from support.resident import Shelf, manifest_of
 
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.errors import (
@@ -18,12 +18,25 @@ from model_sidecar.errors import (
     Reason,
     RefusedError,
     SidecarError,
+    StoreError,
     VerificationError,
 )
-from model_sidecar.events import Event, Published, Refused, Released, Site, StandbyReady
+from model_sidecar.events import (
+    Event,
+    LoadStarted,
+    Published,
+    Refused,
+    Released,
+    Site,
+    StandbyReady,
+    StoreRead,
+)
+from model_sidecar.ledger.ledger import Intent
 from model_sidecar.ledger.record import Action, Actor
+from model_sidecar.release.digests import digest_of
 from model_sidecar.release.names import Environment, ModelName, Version
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
+from model_sidecar.serving import pursuit
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.janitor import Janitor
 from model_sidecar.serving.loading import Loader
@@ -39,7 +52,7 @@ from model_sidecar.serving.orders import (
 )
 from model_sidecar.serving.source import Source
 from model_sidecar.serving.stage import Stage
-from model_sidecar.serving.status import State, Status, StatusBoard
+from model_sidecar.serving.status import Standing, State, Status, StatusBoard
 from model_sidecar.store.layout import Layout
 
 SITE = Site(ModelName("adder"), Environment("prod"))
@@ -51,7 +64,15 @@ WAIT_S = 20.0
 class Running:
     """A site under a manager, with everything real but the models."""
 
-    def __init__(self, root: Path, shelf: Shelf, *, keep_standby: bool = True, sidecar: str = "one") -> None:
+    def __init__(
+        self,
+        root: Path,
+        shelf: Shelf,
+        *,
+        keep_standby: bool = True,
+        sidecar: str = "one",
+        poll_interval_s: float = 0.05,
+    ) -> None:
         self.shelf = shelf
         layout = Layout(root)
         layout.model(SITE.model).mkdir(parents=True, exist_ok=True)
@@ -82,7 +103,7 @@ class Running:
             deliver=self.manager.sighted,
             before_look=lambda: None,
             on_event=self.events.put,
-            poll_interval_s=0.05,
+            poll_interval_s=poll_interval_s,
         )
 
     def start(self) -> Running:
@@ -494,3 +515,157 @@ def test_an_order_in_a_sidecar_that_goes_down_is_answered(tmp_path: Path, shelf:
     assert over.value.reason is Reason.DRAINING
     running.stage.clear()
     running.janitor.stop()
+
+
+def test_a_repeated_order_is_answered_though_its_version_is_no_longer_good(running: Running) -> None:
+    """A retry finds what the first try has done, whatever became of the version since."""
+    first = running.deploy(A, request_id="r-1")
+    for version in (B, C):
+        running.deploy(version)
+    running.shelf.failures[A] = VerificationError("it was damaged since", reason=Reason.DIGEST_MISMATCH)
+
+    again = running.deploy(A, request_id="r-1")
+
+    assert (again.record, again.replayed) == (first.record, True)
+    assert running.live == C
+
+
+def test_a_hand_edit_to_another_signature_needs_a_word_too(running: Running) -> None:
+    """An edit that would break callers is refused, and taken when the pointer says that they are ready."""
+    wider = Signature((TensorSpec("x", Datatype.FP32, (-1, 3)),), (TensorSpec("y", Datatype.FP32, (-1, 3)),))
+    running.shelf.put(B, signature=wider)
+    running.deploy(A)
+    running.edit(B)
+    running.wait(error=Reason.SCHEMA_CHANGED, live=A)
+
+    running.edit(B, allow_schema_change=True)
+
+    running.wait(live=B, generation=2)
+
+
+def test_an_edit_that_lost_to_a_deploy_of_the_same_version_is_not_loaded_twice(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    """Who loses the race for the next record keeps the model that it loaded, looks at once, and takes it."""
+    running = Running(tmp_path, shelf, poll_interval_s=3600).start()
+    running.deploy(A)
+    gate = shelf.hold(B)
+    running.edit(B)
+    assert shelf.begun[B].wait(WAIT_S)
+    other = Running(tmp_path, Shelf(), sidecar="two")
+    other.ledger.commit(
+        Intent(
+            action=Action.DEPLOY,
+            version=B,
+            manifest_sha256=manifest_of(B).digest,
+            actor=ANA,
+            request_id="another sidecar's",
+            request_sha256=digest_of(b"order"),
+        ),
+        expected_generation=1,
+    )
+    gate.set()
+
+    running.wait(live=B, generation=2)
+
+    assert shelf.attempts[B] == 1
+    assert [record.action for record in running.ledger.records()] == [Action.DEPLOY, Action.DEPLOY]
+    running.stop()
+
+
+def test_a_look_that_is_older_than_the_last_order_changes_nothing(running: Running) -> None:
+    """What was seen before a commit and arrives after it does not bring the old version back."""
+    running.deploy(A)
+    old = running.source.look()
+    running.deploy(B)
+    running.source.stop(timeout_s=WAIT_S)
+
+    running.manager.sighted(old)
+    running.deploy(C, validate_only=True)  # ends the wait: everything before it has been dealt with
+
+    assert (running.live, running.generation) == (B, 2)
+
+
+def test_a_bad_pointer_is_reported_once_for_each_edit(running: Running) -> None:
+    """However often it is looked at, the same unreadable pointer is told once; another one is told again."""
+    running.deploy(A)
+    for content in (b"", b"{"):
+        running.pointer.write_bytes(content)
+        for _ in range(3):
+            running.manager.sighted(running.source.look())
+        running.deploy(B, validate_only=True)  # ends the wait: everything before it has been dealt with
+
+    reasons = [event.reason for event in list(running.events.queue) if isinstance(event, Refused)]
+    assert reasons.count(Reason.POINTER_INVALID) == 2
+
+
+def test_a_store_that_stays_away_is_tried_again_and_told_once(
+    tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the store is at fault, the same version is tried until it comes back, without a line for every try."""
+    monkeypatch.setattr(pursuit, "_STORE_RETRY_S", 0.01)
+    running = Running(tmp_path, shelf).start()
+    running.deploy(A)
+    shelf.failures[B] = StoreError("it cannot be read")
+    running.edit(B)
+    while shelf.attempts[B] < 4:
+        running.wait_event(LoadStarted)
+    told = [event for event in list(running.events.queue) if isinstance(event, Refused)]
+    del shelf.failures[B]
+
+    running.wait(live=B)
+    assert len(told) <= 1
+    running.stop()
+
+
+def test_whoever_is_answered_finds_it_in_the_status(running: Running) -> None:
+    """When an order's future ends, the board shows what was just told."""
+    seen: list[object] = []
+    order = running.order_deploy(A)
+    order.add_done_callback(lambda _: seen.append(running.board.current().observed))
+    order.result(WAIT_S)
+
+    (observed,) = seen
+    assert isinstance(observed, Standing)
+    assert (observed.version, observed.generation) == (A, 1)
+
+
+def test_a_pointer_that_lags_is_rewritten(running: Running) -> None:
+    """A pointer that shows an earlier record than the head is put right; nothing is adopted."""
+    running.deploy(A)
+    old = running.pointer.read_bytes()
+    running.deploy(B)
+    running.pointer.write_bytes(old)
+
+    running.manager.sighted(running.source.look())
+    running.deploy(C, validate_only=True)
+
+    assert json.loads(running.pointer.read_text())["generation"] == 2
+    assert (running.live, running.generation) == (B, 2)
+
+
+def test_a_previous_version_that_was_replaced_is_not_rolled_back_to(tmp_path: Path, shelf: Shelf) -> None:
+    """The ledger names exact bytes: the same name with other bytes is refused, and the live version answers on."""
+    running = Running(tmp_path, shelf, keep_standby=False).start()
+    running.deploy(A)
+    running.deploy(B)
+    shelf.put(A, salt="other bytes")
+
+    with pytest.raises(VerificationError) as refused:
+        running.rollback()
+
+    assert refused.value.reason is Reason.MANIFEST_CHANGED
+    assert running.live == B
+    running.stop()
+
+
+def test_a_source_that_is_woken_looks_once_and_rests(tmp_path: Path, shelf: Shelf) -> None:
+    """One wake is one look: nothing spins between polls."""
+    running = Running(tmp_path, shelf, poll_interval_s=3600).start()
+    running.wait_event(StoreRead)
+    running.source.wake()
+    running.wait_event(StoreRead)
+
+    with pytest.raises(queue.Empty):
+        running.events.get(timeout=0.5)
+    running.stop()

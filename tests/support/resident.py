@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.errors import NotFoundError, SidecarError
+from model_sidecar.errors import NotFoundError, Reason, SidecarError, VerificationError
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.manifest_reading import parse_manifest
@@ -69,11 +70,14 @@ class Shelf:
         self.gates: dict[str, threading.Event] = {}
         self.begun: dict[str, threading.Event] = {}
         self.loaded: list[Adder] = []
+        self.attempts: Counter[str] = Counter()
         self._known: dict[str, Manifest] = {}
 
-    def put(self, version: str, *, signature: Signature = VECTOR, rollback_target: str = "") -> Version:
-        """Make a version known."""
-        self._known[version] = manifest_of(version, rollback_target=rollback_target)
+    def put(
+        self, version: str, *, signature: Signature = VECTOR, rollback_target: str = "", salt: str = ""
+    ) -> Version:
+        """Make a version known; with another salt, replace it by one of other bytes."""
+        self._known[version] = manifest_of(version, rollback_target=rollback_target, salt=salt)
         self.signatures[version] = signature
         return Version(version)
 
@@ -85,6 +89,7 @@ class Shelf:
 
     def prepare(self, version: Version, manifest: Digest | None) -> Preparation:
         """A loaded model, or the failure that was arranged."""
+        self.attempts[version] += 1
         if version in self.gates:
             self.begun[version].set()
             assert self.gates[version].wait(30)
@@ -92,7 +97,8 @@ class Shelf:
             raise self.failures[version]
         if version not in self._known:
             raise NotFoundError(f"no version {version}")
-        assert manifest in (None, self._known[version].digest)
+        if manifest not in (None, self._known[version].digest):
+            raise VerificationError(f"{version} was replaced", reason=Reason.MANIFEST_CHANGED)
         model = Adder(version, signature=self.signatures[version], manifest=self._known[version])
         self.loaded.append(model)
         return Preparation(model, {"verify": 0.0, "load": 0.0, "warm": 0.0}, 1)
