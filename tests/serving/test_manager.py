@@ -669,3 +669,187 @@ def test_a_source_that_is_woken_looks_once_and_rests(tmp_path: Path, shelf: Shel
     with pytest.raises(queue.Empty):
         running.events.get(timeout=0.5)
     running.stop()
+
+
+def test_after_a_restart_the_head_answers_before_a_hand_edit_that_cannot(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    """A pending edit to a bad version is no outage: what answered before the restart answers again."""
+    first = Running(tmp_path, shelf).start()
+    first.deploy(A)
+    shelf.failures[B] = VerificationError("half a copy", reason=Reason.FILE_MISSING)
+    first.edit(B)
+    first.wait(error=Reason.FILE_MISSING, live=A)
+    first.stop()
+
+    second = Running(tmp_path, shelf).start()
+    second.wait(live=A, error=Reason.FILE_MISSING)
+    del shelf.failures[B]
+
+    second.wait(live=B, generation=2)
+    second.stop()
+
+
+def test_after_a_restart_an_edit_is_compared_with_the_head(tmp_path: Path, shelf: Shelf) -> None:
+    """An edit that was refused for its signature is refused by a sidecar that starts later, too."""
+    wider = Signature((TensorSpec("x", Datatype.FP32, (-1, 3)),), (TensorSpec("y", Datatype.FP32, (-1, 3)),))
+    shelf.put(B, signature=wider)
+    first = Running(tmp_path, shelf).start()
+    first.deploy(A)
+    first.edit(B)
+    first.wait(error=Reason.SCHEMA_CHANGED, live=A)
+    first.stop()
+
+    second = Running(tmp_path, shelf).start()
+    second.wait(error=Reason.SCHEMA_CHANGED, live=A)
+    second.stop()
+
+
+def test_where_the_head_cannot_be_had_an_edit_is_the_way_out(tmp_path: Path, shelf: Shelf) -> None:
+    """A sidecar whose head is damaged takes the version that somebody then writes into the pointer."""
+    first = Running(tmp_path, shelf).start()
+    first.deploy(A)
+    first.stop()
+    shelf.failures[A] = VerificationError("damaged since", reason=Reason.DIGEST_MISMATCH)
+
+    second = Running(tmp_path, shelf).start()
+    second.wait(error=Reason.DIGEST_MISMATCH, state=State.NOT_SERVING)
+    second.edit(B)
+
+    second.wait(live=B, generation=2)
+    second.stop()
+
+
+def test_an_edit_that_was_taken_back_is_no_trouble_any_more(running: Running) -> None:
+    """When a refused edit is undone by hand, all that is wanted is live, and the status says so."""
+    running.deploy(A)
+    shown = running.pointer.read_bytes()
+    running.edit("2024.01.31.prod")
+    running.wait(error=Reason.VERSION_NOT_FOUND, state=State.DEGRADED)
+
+    running.pointer.write_bytes(shown)
+    running.source.wake()
+
+    running.wait(error=None, state=State.READY, live=A)
+
+
+def test_a_repeated_order_at_another_sidecar_is_answered_when_that_serves_it(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    """The answer to a retry means the same as the first: this sidecar serves the version."""
+    one = Running(tmp_path, shelf, sidecar="one").start()
+    two = Running(tmp_path, shelf, sidecar="two", poll_interval_s=3600).start()
+    one.deploy(A)
+    two.source.wake()
+    two.wait(live=A)
+    one.deploy(B, request_id="r-1")
+
+    again = two.deploy(B, request_id="r-1")
+
+    assert (again.replayed, again.record.generation) == (True, 2)
+    assert two.live == B
+    one.stop()
+    two.stop()
+
+
+def test_a_doomed_order_is_refused_before_its_version_is_loaded(running: Running) -> None:
+    """An order whose head was overtaken while it waited costs no load."""
+    running.deploy(A)
+    running.deploy(B)
+    gate = running.shelf.hold(C)
+    running.order_deploy(C, request_id="first")
+    assert running.shelf.begun[C].wait(WAIT_S)
+    doomed = running.order_deploy(running.shelf.put("2024.02.01.prod"), request_id="second")
+    running.rollback()
+    gate.set()
+
+    with pytest.raises(ConflictError):
+        doomed.result(WAIT_S)
+
+    assert running.shelf.attempts["2024.02.01.prod"] == 0
+
+
+def test_a_rollback_is_loaded_before_deploys_that_wait(running: Running) -> None:
+    """Where several orders have to load, the way back goes first."""
+    for version in (A, B, C):
+        running.deploy(version)
+    gate = running.shelf.hold("2024.02.01.prod")
+    late = [
+        running.order_deploy(running.shelf.put(f"2024.02.{day:02}.prod"), f"d-{day}") for day in (1, 2, 3)
+    ]
+    assert running.shelf.begun["2024.02.01.prod"].wait(WAIT_S)
+    back = running.manager.submit(
+        RollbackOrder(actor=ANA, reason="", source_commit="", request_id="back", target=ToVersion(A))
+    )
+    running.deploy(C, validate_only=True)  # ends the wait: all orders have been taken in
+    running.shelf.failures["2024.02.01.prod"] = VerificationError("no model", reason=Reason.MODEL_INVALID)
+    gate.set()
+
+    assert back.result(WAIT_S).record.version == A
+    for order in late[1:]:
+        with pytest.raises(ConflictError):
+            order.result(WAIT_S)
+    assert running.shelf.attempts["2024.02.02.prod"] == 0
+
+
+def test_a_dry_run_whose_caller_has_gone_is_forgotten(running: Running) -> None:
+    """Nobody waits for it, so its version is not loaded; and a dry run that is refused is nobody else's trouble."""
+    running.deploy(A)
+    gate = running.shelf.hold(B)
+    running.order_deploy(B, request_id="first")
+    assert running.shelf.begun[B].wait(WAIT_S)
+    gone = running.order_deploy(C, request_id="dry", validate_only=True)
+    assert gone.cancel()
+    gate.set()
+    running.wait(live=B)
+
+    with pytest.raises(SidecarError):
+        running.deploy(Version("2023.01.01.prod"), validate_only=True)
+
+    assert running.shelf.attempts[C] == 0
+    assert running.board.current().last_error is None
+
+
+def test_a_hint_in_the_manifest_never_leads_back_to_a_bad_version(tmp_path: Path, shelf: Shelf) -> None:
+    """`rollback_target` counts only for a version that the ledger does not know."""
+    shelf.put(A, rollback_target=B)
+    running = Running(tmp_path, shelf).start()
+    running.deploy(A)
+    running.deploy(B)
+    running.rollback()
+
+    with pytest.raises(RefusedError) as refused:
+        running.rollback()
+
+    assert refused.value.reason is Reason.NO_PREVIOUS_VERSION
+    running.stop()
+
+
+def test_a_standby_that_was_loaded_after_a_start_answers_under_its_generation(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    """Answers of `@previous` name the record that the version was live under, also after a restart."""
+    first = Running(tmp_path, shelf).start()
+    first.deploy(A)
+    first.deploy(B)
+    first.stop()
+
+    second = Running(tmp_path, shelf).start()
+    second.wait(live=B, standby=A)
+
+    with second.stage.lease("@previous") as lease:
+        assert (lease.model.version, lease.generation) == (A, 1)
+    second.stop()
+
+
+def test_live_since_is_when_it_began_to_answer_and_not_when_it_was_loaded(running: Running) -> None:
+    """After a rollback to a standby, the status says since when that answers again."""
+    running.deploy(A)
+    running.deploy(B)
+    (standby,) = (each for each in running.board.current().resident if each.role == "standby")
+
+    rolled_back = running.rollback().record
+
+    since = running.board.current().live_since
+    assert since is not None
+    assert since >= rolled_back.timestamp > standby.loaded_at

@@ -61,7 +61,10 @@ class Refused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Committed(Event):
-    """This sidecar wrote a record. `trigger` is "operator" or "pointer"."""
+    """This sidecar wrote a record.
+
+    `trigger` is "operator" or "pointer"; `back` says that the version had been deployed here before.
+    """
 
     generation: int
     version: Version
@@ -69,6 +72,7 @@ class Committed(Event):
     trigger: str
     actor: str
     reason: str
+    back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

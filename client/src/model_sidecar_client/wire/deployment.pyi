@@ -201,7 +201,7 @@ class StatusError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., version: _Optional[str] = ..., generation: _Optional[int] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
-    __slots__ = ("model", "environment", "state", "desired", "observed", "loaded_at", "resident", "last_error", "pointer_externally_managed", "pointer_staleness_seconds", "sidecar")
+    __slots__ = ("model", "environment", "state", "desired", "observed", "loaded_at", "resident", "last_error", "pointer_externally_managed", "pointer_staleness_seconds", "sidecar", "live_since")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +213,7 @@ class ModelStatus(_message.Message):
     POINTER_EXTERNALLY_MANAGED_FIELD_NUMBER: _ClassVar[int]
     POINTER_STALENESS_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SIDECAR_FIELD_NUMBER: _ClassVar[int]
+    LIVE_SINCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     environment: str
     state: State
@@ -224,7 +225,8 @@ class ModelStatus(_message.Message):
     pointer_externally_managed: bool
     pointer_staleness_seconds: float
     sidecar: str
-    def __init__(self, model: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[_Union[State, str]] = ..., desired: _Optional[_Union[Standing, _Mapping]] = ..., observed: _Optional[_Union[Standing, _Mapping]] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resident: _Optional[_Iterable[_Union[ResidentVersion, _Mapping]]] = ..., last_error: _Optional[_Union[StatusError, _Mapping]] = ..., pointer_externally_managed: _Optional[bool] = ..., pointer_staleness_seconds: _Optional[float] = ..., sidecar: _Optional[str] = ...) -> None: ...
+    live_since: _timestamp_pb2.Timestamp
+    def __init__(self, model: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[_Union[State, str]] = ..., desired: _Optional[_Union[Standing, _Mapping]] = ..., observed: _Optional[_Union[Standing, _Mapping]] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resident: _Optional[_Iterable[_Union[ResidentVersion, _Mapping]]] = ..., last_error: _Optional[_Union[StatusError, _Mapping]] = ..., pointer_externally_managed: _Optional[bool] = ..., pointer_staleness_seconds: _Optional[float] = ..., sidecar: _Optional[str] = ..., live_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ("model", "environment")

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.preparing import preparer
@@ -83,7 +84,7 @@ class Sidecar:
         if not settings.store.is_dir():
             raise ConfigurationError(f"--store {settings.store} is not a directory: make it, or mount it")
         if settings.state_dir is not None:
-            settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(settings.state_dir)
         self._settings = settings
         self._ending = ExitStack()
         self._sidecar_id = settings.sidecar_id or f"{socket.gethostname()}-{os.getpid()}"
@@ -212,3 +213,12 @@ class Sidecar:
         )
         pages = Pages(served, registry=self._metrics.registry, readiness=readiness, status_page=page)
         return HttpServer(address, pages)
+
+
+def _make_private(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--state-dir {directory} cannot be made: {error.strerror}") from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"--state-dir {directory} cannot be written by this process")

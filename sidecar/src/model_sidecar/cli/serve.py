@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from model_sidecar.cli.exits import told
+from model_sidecar.cli.exits import Exit, told
 from model_sidecar.cli.options import Parsed, config_option, option
 from model_sidecar.config import ServeSettings, StandbyPolicy, parse_address, parse_duration, parse_size
 from model_sidecar.errors import ConfigurationError
@@ -27,6 +28,9 @@ def parse_mode(text: str) -> int:
     if not 0 <= mode <= 0o777:
         raise ConfigurationError(f"{text!r} is not a file mode: expected octal digits such as 0660")
     return mode
+
+
+_MODE = Parsed("mode", parse_mode, numbers=False)
 
 
 @click.command("serve")
@@ -106,7 +110,7 @@ def parse_mode(text: str) -> int:
     default="20s",
     help="How long SIGTERM waits for answers.",
 )
-@option("--socket-mode", type=Parsed("mode", parse_mode), default="0660", help="Mode of Unix sockets.")
+@option("--socket-mode", type=_MODE, default="0660", help="Mode of Unix sockets.")
 @option(
     "--sidecar-id",
     default="",
@@ -135,3 +139,5 @@ def command(log_format: str, log_level: str, **given: Any) -> None:
         from model_sidecar.app.serve import run
 
         run(settings, log_format=log_format, log_level=log_level)
+        # Not by way of the interpreter's end, which would wait for threads that hang in a model or in the store.
+        os._exit(Exit.DONE)

@@ -258,3 +258,21 @@ def _named(parse: Callable[[str], _Name], text: str) -> _Name:
         return parse(text)
     except InvalidNameError as error:
         raise VerificationError(f"{MANIFEST}: {error}", reason=Reason.MANIFEST_INVALID) from None
+
+
+# msgspec learns a type when it first meets it, and two threads that teach it the same one at once crash the process
+# (0.22.0; several models start at the same time). So it meets all of them here, in the one thread that imports this.
+_TENSOR = {"name": "x", "datatype": "FP32", "shape": [-1]}
+msgspec.convert(
+    {
+        "version": "",
+        "model_hash": "",
+        "files": {MODEL: {"digest": "", "size": 0}},
+        "signature": {"inputs": [_TENSOR], "outputs": [_TENSOR]},
+        "features": [{"name": "x", "type": "numeric"}],
+        "outputs": {},
+        "golden": {"path": ""},
+        "baseline": {"path": ""},
+    },
+    _Document,
+)

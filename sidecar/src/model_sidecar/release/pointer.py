@@ -38,6 +38,10 @@ class _Document(msgspec.Struct, frozen=True):
     allow_schema_change: bool = False
 
 
+# msgspec learns a type when it first meets it, which must not happen in two threads at once (see manifest_reading).
+msgspec.convert({"version": ""}, _Document)
+
+
 def parse_pointer(content: bytes) -> Pointer:
     """The pointer in these bytes.
 

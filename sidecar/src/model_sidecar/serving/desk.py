@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 
 from model_sidecar.errors import Reason, RefusedError, SidecarError, UnavailableError
@@ -20,10 +21,20 @@ from model_sidecar.serving.targets import Target, resolve
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """An order as it arrived, and the future that its giver waits for."""
+    """An order as it arrived, and the future that its giver waits for, or has cancelled."""
 
     order: DeployOrder | RollbackOrder
     future: Future[Outcome]
+
+    def answer(self, outcome: Outcome) -> None:
+        """Let the giver know what came of it."""
+        with suppress(InvalidStateError):  # cancelled meanwhile: nobody waits
+            self.future.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        """Let the giver know that nothing came of it."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +42,23 @@ class Accepted:
     """An order that makes sense: its target, and the head it was given on.
 
     That head is the order's condition even where the operator stated none: a deploy whose model took long to load must
-    not undo a rollback that came meanwhile.
+    not undo a rollback that came meanwhile. `replay` is the record that an earlier order with this id has written, and
+    that is still the head: it has only to be served here.
     """
 
     ordered: Ordered
     target: Target
     base_generation: int
+    replay: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedOut:
+    """An order's record, and the model to publish under it."""
+
+    record: Record
+    ready: Preparation
+    replayed: bool
 
 
 class OrderDesk:
@@ -62,10 +84,10 @@ class OrderDesk:
                 )
             head = self._ledger.refresh()
             done = self._ledger.find_replay(order.request_id, request_sha256=order.fingerprint())
-            if done is not None:
-                ordered.future.set_result(Outcome(done, time.monotonic() - order.received, replayed=True))
-                return
             base_generation = head.generation if head else 0
+            if done is not None:
+                self._replay(ordered, done, base_generation)
+                return
             if order.expected_generation is not None and order.expected_generation != base_generation:
                 raise self._ledger.conflict(expected_generation=order.expected_generation)
             live = self._flip.residents().live
@@ -80,6 +102,7 @@ class OrderDesk:
 
         A rollback does not wait its turn behind a deploy that still has to load.
         """
+        self._forget_cancelled()
         for accepted in self._waiting:
             ready = self._flip.at_hand(accepted.target.version, accepted.target.manifest)
             if ready is not None:
@@ -88,19 +111,37 @@ class OrderDesk:
         return None
 
     def next_to_load(self) -> Accepted | None:
-        """Take out the order that waits longest."""
-        return self._waiting.popleft() if self._waiting else None
+        """Take out the order to load for: rollbacks first, and none whose head has been overtaken meanwhile."""
+        self._forget_cancelled()
+        head = self._ledger.head
+        for accepted in tuple(self._waiting):
+            if accepted.base_generation == (head.generation if head else 0):
+                continue
+            self._waiting.remove(accepted)
+            if accepted.replay is not None:
+                self._answer_again(accepted.ordered, accepted.replay)
+                continue
+            overtaken = self._ledger.conflict(expected_generation=accepted.base_generation)
+            self.refuse(accepted.ordered, overtaken, version=accepted.target.version)
+        if not self._waiting:
+            return None
+        rollbacks = (each for each in self._waiting if isinstance(each.ordered.order, RollbackOrder))
+        chosen = next(rollbacks, self._waiting[0])
+        self._waiting.remove(chosen)
+        return chosen
 
-    def carry_out(self, accepted: Accepted, ready: Preparation) -> tuple[Record, Preparation] | None:
-        """The target is ready: check, commit. The record and what to publish under it, or None when that was all."""
+    def carry_out(self, accepted: Accepted, ready: Preparation) -> CarriedOut | None:
+        """The target is ready: check, commit. What to publish, or None when that was all."""
         order, model = accepted.ordered.order, ready.model
+        if accepted.replay is not None:
+            return self._served_again(accepted.ordered, accepted.replay, ready)
         try:
             if isinstance(order, DeployOrder) and not order.allow_schema_change:
                 self._flip.check_schema(model)
             intent = _intent(order, ready)
             if order.validate_only:
                 draft = self._ledger.draft(intent)
-                accepted.ordered.future.set_result(Outcome(draft, time.monotonic() - order.received))
+                accepted.ordered.answer(Outcome(draft, time.monotonic() - order.received))
                 self._flip.drop(model)
                 return None
             began = time.monotonic()
@@ -110,19 +151,16 @@ class OrderDesk:
             self.refuse(accepted.ordered, error, version=model.version)
             return None
         if commit.replayed:
-            accepted.ordered.future.set_result(
-                Outcome(commit.record, time.monotonic() - order.received, replayed=True)
-            )
-            self._flip.drop(model)
-            return None
+            return self._served_again(accepted.ordered, commit.record, ready)
         phases_s = {**ready.phases_s, "commit": time.monotonic() - began}
-        return commit.record, Preparation(model, phases_s, ready.golden_examples)
+        return CarriedOut(commit.record, Preparation(model, phases_s, ready.golden_examples), replayed=False)
 
     def refuse(self, ordered: Ordered, error: SidecarError, *, version: Version | None = None) -> None:
-        """Answer the order with this error."""
+        """Answer the order with this error. Of one that was only to be validated, nobody else need know."""
         named = ordered.order.version if isinstance(ordered.order, DeployOrder) else None
-        self._report(error, version or named)
-        ordered.future.set_exception(error)
+        if not ordered.order.validate_only:
+            self._report(error, version or named)
+        ordered.fail(error)
 
     def close(self) -> None:
         """Answer every order that waits: the sidecar is going down."""
@@ -131,9 +169,33 @@ class OrderDesk:
 
     def turn_away(self, ordered: Ordered) -> None:
         """Answer an order that can no longer be carried out here."""
-        ordered.future.set_exception(
+        ordered.fail(
             UnavailableError("the sidecar is going down: ask again, or another one", reason=Reason.DRAINING)
         )
+
+    def _replay(self, ordered: Ordered, record: Record, head_generation: int) -> None:
+        """Answer a repeated order once this sidecar serves its record; at once where a later record has overtaken it."""
+        if record.generation == head_generation:
+            target = Target(record.version, record.manifest_sha256)
+            self._waiting.append(Accepted(ordered, target, head_generation, replay=record))
+            return
+        self._answer_again(ordered, record)
+
+    def _served_again(self, ordered: Ordered, record: Record, ready: Preparation) -> CarriedOut | None:
+        head = self._ledger.head
+        if head is not None and head.generation == record.generation:
+            return CarriedOut(record, ready, replayed=True)
+        self._answer_again(ordered, record)
+        self._flip.drop(ready.model)
+        return None
+
+    def _answer_again(self, ordered: Ordered, record: Record) -> None:
+        ordered.answer(Outcome(record, time.monotonic() - ordered.order.received, replayed=True))
+
+    def _forget_cancelled(self) -> None:
+        for accepted in tuple(self._waiting):
+            if accepted.ordered.future.cancelled():
+                self._waiting.remove(accepted)
 
 
 def _intent(order: DeployOrder | RollbackOrder, ready: Preparation) -> Intent:

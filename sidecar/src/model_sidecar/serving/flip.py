@@ -66,6 +66,7 @@ class Flip:
 
     def commit(self, intent: Intent, *, base_generation: int, trigger: str) -> Commit:
         """Write the record, on top of this head only; errors are the ledger's."""
+        known = self._ledger.recorded_manifest(intent.version) is not None
         commit = self._ledger.commit(intent, expected_generation=base_generation)
         if not commit.replayed:
             record = commit.record
@@ -78,6 +79,7 @@ class Flip:
                     trigger=trigger,
                     actor=record.actor.id,
                     reason=record.reason,
+                    back=known,
                 )
             )
         return commit
@@ -110,12 +112,12 @@ class Flip:
             )
         )
 
-    def stand_by(self, model: Model) -> None:
-        """Keep this model as the standby, if there is none yet."""
+    def stand_by(self, model: Model, *, generation: int) -> None:
+        """Keep this model as the standby, if there is none yet; `generation` is the one it was live under."""
         if self._stage.residents().standby is not None:
             self.drop(model)
             return
-        self._stage.stand_by(model)
+        self._stage.stand_by(model, generation=generation)
         self._on_event(StandbyReady(self._site, model.version, model.manifest.digest))
 
     def keep(self, ready: Preparation) -> None:

@@ -18,7 +18,7 @@ from typing import assert_never
 from model_sidecar.errors import Reason, SidecarError
 from model_sidecar.events import Listener, LoadStarted, Prepared, Site
 from model_sidecar.ledger.ledger import Ledger
-from model_sidecar.ledger.reconcile import Follow, Unreadable
+from model_sidecar.ledger.reconcile import Follow, Nothing, Unreadable
 from model_sidecar.release.names import Version
 from model_sidecar.serving.desk import Accepted, OrderDesk, Ordered
 from model_sidecar.serving.flip import Flip
@@ -41,9 +41,10 @@ class _Sighted:
 
 @dataclass(frozen=True, slots=True)
 class _Standby:
-    """A load for nobody's order: the version to roll back to."""
+    """A load for nobody's order: the version to roll back to, and the record that it was live under."""
 
     version: Version
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Manager:
         self._desk = OrderDesk(flip=flip, ledger=ledger, report=self._refused)
         self._loading: _Load | None = None
         self._standby_tried_at = 0
+        self._told_empty = False
 
     def start(self, *, look_again: Callable[[], None]) -> None:
         """Begin. `look_again` makes the source look soon."""
@@ -139,8 +141,8 @@ class Manager:
                 self._advance()
             except Exception as error:
                 log.exception("the manager met an error that it has no name for; what is live answers on")
-                if isinstance(message, Ordered) and not message.future.done():
-                    message.future.set_exception(error)
+                if isinstance(message, Ordered):
+                    message.fail(error)
             self._post()
 
     def _handle(self, message: _Sighted | Ordered | _Done | _Stop) -> None:
@@ -163,11 +165,17 @@ class Manager:
 
     def _take_in(self, sighting: Sighting | None) -> None:
         assert sighting is not None, "a sighting is stored before it is announced"
-        problem = self._wishes.take_in(sighting)
+        problem = self._wishes.take_in(sighting, nothing_live=self._flip.residents().live is None)
         if problem is not None:
             self._refused(problem, None)
         elif not isinstance(sighting.decision, Unreadable):
             self._troubles.over(Reason.POINTER_INVALID)
+        if isinstance(sighting.decision, Nothing) and not self._told_empty:
+            self._told_empty = True
+            log.info(
+                "%s has no active pointer yet: deploy a version with `sidecarctl deploy`, or write one",
+                self._site,
+            )
         if isinstance(sighting.decision, Follow) and sighting.decision.rewrite_face:
             self._ledger.rewrite_face()
 
@@ -192,12 +200,11 @@ class Manager:
         if done is None:
             self._look_soon()
             return
-        record, ready = done
-        order = accepted.ordered.order
-        self._wishes.follow(record)
-        self._pursuit.publish(ready, since=order.received)
+        since = accepted.ordered.order.received
+        self._wishes.follow(done.record)
+        self._pursuit.publish(done.ready, since=since)
         self._post()  # before the answer: who then asks for the status must find what was just told
-        accepted.ordered.future.set_result(Outcome(record, time.monotonic() - order.received))
+        accepted.ordered.answer(Outcome(done.record, time.monotonic() - since, done.replayed))
 
     # Loading.
 
@@ -227,7 +234,7 @@ class Manager:
             case Refusal(), SidecarError():
                 self._pursuit.refuse(purpose, result)
             case _Standby(), Preparation():
-                self._flip.stand_by(result.model)
+                self._flip.stand_by(result.model, generation=purpose.generation)
             case _Standby(), SidecarError():
                 log.warning("%s cannot stand by for a rollback: %s", purpose.version, result)
 
@@ -242,7 +249,7 @@ class Manager:
         previous = self._ledger.previous_good()
         if previous is not None:
             wanted = Wanted(version=previous.version, manifest=previous.manifest_sha256)
-            self._load(_Standby(previous.version), wanted)
+            self._load(_Standby(previous.version, previous.generation), wanted)
 
     def _look_soon(self) -> None:
         self._look_again()

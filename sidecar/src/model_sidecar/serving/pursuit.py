@@ -12,6 +12,7 @@ from model_sidecar.ledger.record import Action, Actor, Record
 from model_sidecar.serving.flip import Flip, holding
 from model_sidecar.serving.loading import Preparation
 from model_sidecar.serving.policy import Edit, Refusal, Step, Wanted, next_step
+from model_sidecar.serving.stage import Model
 from model_sidecar.serving.troubles import Troubles
 from model_sidecar.serving.wishes import Wishes
 
@@ -49,7 +50,8 @@ class Pursuit:
         )
         to_load = None
         if wanted is None or step is Step.NOTHING:
-            pass
+            if residents.live is not None and self._is_back_at(residents.live):
+                self.publish(Preparation(residents.live, {}, 0), since=self._wishes.since)
         elif step is Step.LOAD:
             to_load = self._wishes.as_seen(wanted)
         else:
@@ -94,7 +96,15 @@ class Pursuit:
             self.refuse(self._wishes.as_seen(wanted), error)
             self._flip.forget_candidate()
         else:
+            first = self._flip.residents().live is None
             self.publish(ready, since=since)
+            if first:
+                self._look_again()  # a hand edit may have waited for something to be live
+
+    def _is_back_at(self, live: Model) -> bool:
+        """Whether a refused wish was taken back, so that what is live is again all that is wanted."""
+        wanted = self._wishes.wanted
+        return wanted is not None and wanted.is_met_by(holding(live)) and self._wishes.was_taken_back()
 
     def _adopt(self, edit: Edit, ready: Preparation) -> Record:
         intent = Intent(

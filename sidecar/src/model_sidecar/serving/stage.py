@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -51,6 +51,7 @@ class Residents:
 
     live: Model | None
     generation: int | None
+    live_since: datetime | None
     standby: Model | None
 
 
@@ -103,8 +104,9 @@ class Stage:
         """
         self._keep_standby = keep_standby
         self._on_idle = on_idle
-        self._lock = threading.Lock()  # guards _live, _standby and the fields of every slot
+        self._lock = threading.Lock()  # guards the three below and the fields of every slot
         self._live: _Slot | None = None
+        self._live_since: datetime | None = None
         self._standby: _Slot | None = None
 
     def lease(self, version: str = "") -> Lease:
@@ -129,6 +131,7 @@ class Stage:
             return Residents(
                 live=live.model if live else None,
                 generation=live.generation if live else None,
+                live_since=self._live_since,
                 standby=standby.model if standby else None,
             )
 
@@ -145,6 +148,7 @@ class Stage:
             slot.generation = generation
             leaving = [each for each in (self._standby,) if each is not None and each is not slot]
             self._live = slot
+            self._live_since = datetime.now(UTC)
             self._standby = before if self._keep_standby else None
             if before is not None and not self._keep_standby:
                 leaving.append(before)
@@ -158,10 +162,12 @@ class Stage:
             if self._live is not None:
                 self._live.generation = generation
 
-    def stand_by(self, model: Model) -> None:
-        """Keep this model as the standby, in place of the present one."""
+    def stand_by(self, model: Model, *, generation: int | None) -> None:
+        """Keep this model as the standby, in place of the present one; `generation` is the one it was live under."""
+        slot = _Slot(model)
+        slot.generation = generation
         with self._lock:
-            before, self._standby = self._standby, _Slot(model)
+            before, self._standby = self._standby, slot
             idle = self._retire([before] if before is not None else [])
         for each in idle:
             self._on_idle(each)

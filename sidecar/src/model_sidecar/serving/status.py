@@ -70,6 +70,8 @@ class Status:
     loading: Version | None = None
     last_error: Trouble | None = None
     externally_managed: bool = False
+    live_since: datetime | None = None
+    """Since when the live version answers without a break."""
     last_look: float | None = None
     """Monotonic seconds of the last successful look at the store."""
 
@@ -160,6 +162,7 @@ def compose(
             if model is not None
         ),
         loading=loading,
+        live_since=residents.live_since,
         last_error=trouble,
         externally_managed=externally_managed,
         last_look=last_look,

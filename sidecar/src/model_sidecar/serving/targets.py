@@ -62,13 +62,23 @@ def _previous(ledger: Ledger, live: Manifest | None) -> Target:
     record = ledger.previous_good()
     if record is not None:
         return Target(record.version, record.manifest_sha256)
-    hinted = live.rollback_target if live is not None else None
-    try:
-        version = parse_version(hinted or "")
-    except InvalidNameError:
+    hint = _hint(ledger, live)
+    if hint is None:
         raise RefusedError(
-            "there is no previous good version to go back to: the ledger names none, and the live manifest's "
-            f"rollback_target is {hinted!r}. Name one: `sidecarctl rollback … --to VERSION`",
+            "there is no good version before this one: neither the ledger nor the live manifest's rollback_target names "
+            "one that was not rolled away from. Name one yourself: `sidecarctl rollback … --to VERSION`",
             reason=Reason.NO_PREVIOUS_VERSION,
-        ) from None
-    return Target(version, ledger.recorded_manifest(version))
+        )
+    return Target(hint, None)
+
+
+def _hint(ledger: Ledger, live: Manifest | None) -> Version | None:
+    """The live manifest's `rollback_target`, unless the ledger knows that version.
+
+    Then it is the head's own, or it was rolled away from: otherwise the ledger would have named it itself.
+    """
+    try:
+        version = parse_version(live.rollback_target or "" if live is not None else "")
+    except InvalidNameError:
+        return None
+    return version if ledger.recorded_manifest(version) is None else None

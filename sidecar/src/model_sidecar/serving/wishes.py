@@ -29,11 +29,16 @@ class Wishes:
         self._ledger = ledger
         self._fingerprint: object = None
         self._refusal: Refusal | None = None
+        self._hopeless = 0  # the generation of a head that was refused here
         self._told_of: object = None
 
-    def take_in(self, sighting: Sighting) -> VerificationError | None:
-        """Take over what was seen. Returns what is wrong with the pointer, once for each state of it."""
-        decision = sighting.decision
+    def take_in(self, sighting: Sighting, *, nothing_live: bool) -> VerificationError | None:
+        """Take over what was seen. Returns what is wrong with the pointer, once for each state of it.
+
+        While nothing is live, the head goes before a hand edit: what answered before a restart answers again, whatever
+        somebody has written since, and the edit is then compared with it. Unless the head itself cannot be had.
+        """
+        decision, head = sighting.decision, self._ledger.head
         self._fingerprint = sighting.fingerprint
         self.externally_managed = isinstance(decision, External)
         match decision:
@@ -41,6 +46,8 @@ class Wishes:
                 pass
             case Follow(record=record):
                 self.follow(record)
+            case Adopt() if nothing_live and head is not None and head.generation != self._hopeless:
+                self.follow(head)
             case Adopt(version=version, allow_schema_change=allow):
                 edit = Edit(sighting.base_generation, decision.request_id, decision.request_sha256)
                 manifest = self._ledger.recorded_manifest(version)
@@ -54,8 +61,11 @@ class Wishes:
                     )
                 )
             case External(version=version, allow_schema_change=allow):
-                self._want(Wanted(version=version, manifest=None, deliberate=True, allow_schema_change=allow))
-            case Unreadable(problem=problem, head=head):
+                manifest = self._ledger.recorded_manifest(version)
+                self._want(
+                    Wanted(version=version, manifest=manifest, deliberate=True, allow_schema_change=allow)
+                )
+            case Unreadable(problem=problem):
                 if head is not None:
                     self.follow(head)
                 if self._told_of != sighting.pointer_identity:
@@ -87,6 +97,8 @@ class Wishes:
     def refuse(self, refusal: Refusal) -> None:
         """Do not try this again while the refusal stands."""
         self._refusal = refusal
+        if refusal.wanted.generation is not None:
+            self._hopeless = refusal.wanted.generation
 
     def is_refused(self) -> bool:
         """Whether the wish was refused and trying again would only find the same."""
@@ -95,6 +107,10 @@ class Wishes:
             and self._refusal is not None
             and self._refusal.stands(self.wanted, fingerprint=self._fingerprint, now=time.monotonic())
         )
+
+    def was_taken_back(self) -> bool:
+        """Whether something else was wanted and refused before: somebody has thought better of it."""
+        return self._refusal is not None and self._refusal.wanted != self.wanted
 
     def met(self) -> None:
         """What was refused before is of the past."""

@@ -112,7 +112,9 @@ class FlipMetrics:
                     self._verification_failures.labels(*labels, reason.value).inc()
                 if reason not in _NO_VERSION_TRIED:
                     self._successful.labels(*labels).set(0)
-            case Committed(action="ROLLBACK", trigger=trigger):
+            case Committed(action=action, trigger=trigger) if action == "ROLLBACK" or (
+                action == "ADOPT" and event.back
+            ):
                 self._rollbacks.labels(*labels, trigger).inc()
             case _:
                 pass
