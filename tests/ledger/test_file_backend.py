@@ -3,11 +3,13 @@
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.ledgers import FaultyDisk, Registry
+from support.ledgers import FaultyDisk, KilledError, Registry
 
 from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError, StoreFullError
 from model_sidecar.ledger.backend import GenerationTakenError
@@ -275,6 +277,189 @@ def test_a_ledger_that_was_deleted_is_told_from_a_store_that_is_away(
     assert backend.vanished()
     registry.record_file(2).touch()
     assert not backend.vanished()
+
+
+RECORDS = [b'{"record":%d}\n' % number for number in range(1, 4)]
+
+
+def vanish(backend: FileBackend, registry: Registry) -> None:
+    """A ledger of three records that was read here, in an environment that was deleted and made again."""
+    for generation, content in enumerate(RECORDS, 1):
+        backend.put_if_absent(generation, content)
+    shutil.rmtree(registry.directory)
+    registry.directory.mkdir()
+    assert backend.vanished()
+
+
+def standing(registry: Registry) -> list[bytes]:
+    """What anybody sees of the ledger."""
+    return [path.read_bytes() for path in sorted(registry.ledger_directory.glob("*"))]
+
+
+@pytest.mark.parametrize(
+    ("call", "calls"),
+    [("mkdir", 1), ("open", 5), ("write", 3), ("close", 3), ("fsync", 5), ("rename", 1)],
+)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_fault_in_a_put_back_leaves_all_or_nothing(
+    tmp_path: Path, call: str, calls: int, number: int, emptied: bool
+) -> None:
+    """Whichever call fails, no part of the ledger is ever seen, nothing lies about, and the next try succeeds."""
+    for skip in range(calls):
+        registry, disk = Registry(tmp_path / f"{skip}"), FaultyDisk()
+        backend = FileBackend(registry.ledger_directory, disk=disk)
+        vanish(backend, registry)
+        if emptied:
+            registry.ledger_directory.mkdir()
+        disk.fail(call, number, skip=skip)
+        # The last directory that is opened and synced is the one in which the whole has appeared already.
+        appeared = call in ("open", "fsync") and skip == calls - 1
+        with pytest.raises(CommitStateUnknownError if appeared else StoreError) as refusal:
+            backend.put_back(RECORDS)
+        assert disk.failed == 1
+        if number == errno.ENOSPC and not appeared:
+            assert type(refusal.value) is StoreFullError
+        assert standing(registry) == (RECORDS if appeared else [])
+        assert backend.vanished() is not appeared
+        assert registry.leftovers() == []
+
+        backend.put_back(RECORDS)
+        assert standing(registry) == RECORDS
+        assert registry.leftovers() == []
+
+
+def test_a_put_back_that_was_killed_leaves_all_or_nothing(tmp_path: Path) -> None:
+    """After a kill at any call the ledger is not there or whole, and another sidecar puts it back beside the leftovers."""
+    seen, killed, calls = [], True, 0
+    while killed:
+        registry, disk = Registry(tmp_path / f"{calls}"), FaultyDisk()
+        backend, other = (FileBackend(registry.ledger_directory, disk=each) for each in (disk, None))
+        vanish(backend, registry)
+        disk.kill(after_calls=calls)
+        try:
+            backend.put_back(RECORDS)
+            killed = False
+        except KilledError:
+            seen.append(len(standing(registry)))
+        assert standing(registry) in ([], RECORDS)
+        other.put_back(RECORDS)
+        assert standing(registry) == RECORDS
+        calls += 1
+    assert set(seen) == {0, 3}
+    assert len(seen) > 15
+
+
+def test_of_two_put_backs_both_succeed(registry: Registry) -> None:
+    """Whoever comes second finds its own bytes, completes what the first did not know, and refuses other bytes."""
+    disk = FaultyDisk()
+    backend, other = (FileBackend(registry.ledger_directory, disk=each) for each in (disk, None))
+    for known in (3, 2):
+        vanish(backend, registry)
+        disk.fail("rename", lambda known=known: other.put_back(RECORDS[:known]))  # type: ignore[misc]  # the loop's own
+        backend.put_back(RECORDS)
+        assert standing(registry) == RECORDS
+        assert registry.leftovers() == []
+        shutil.rmtree(registry.ledger_directory)
+
+    vanish(backend, registry)
+    disk.fail("rename", lambda: other.put_back([RECORDS[0], THEIRS]))
+    with pytest.raises(GenerationTakenError) as taken:
+        backend.put_back(RECORDS)
+    assert taken.value.generation == 2
+    assert standing(registry) == [RECORDS[0], THEIRS]
+    assert registry.leftovers() == []
+
+
+def test_many_put_backs_at_once_leave_one_ledger(registry: Registry) -> None:
+    """Eight sidecars that move in at the same moment all succeed, and the ledger is whole."""
+    together = threading.Barrier(8, timeout=30)
+
+    def put_back(_: int) -> None:
+        disk = FaultyDisk()
+        disk.fail("rename", lambda: _pass(together))
+        FileBackend(registry.ledger_directory, disk=disk).put_back(RECORDS)
+
+    registry.directory.mkdir(parents=True)
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(put_back, range(8))] == [None] * 8
+    assert standing(registry) == RECORDS
+    assert registry.leftovers() == []
+
+
+def _pass(barrier: threading.Barrier) -> None:
+    barrier.wait()
+
+
+def test_a_put_back_whose_reply_was_lost_has_landed(
+    backend: FileBackend, registry: Registry, disk: FaultyDisk
+) -> None:
+    """An error of rename(2) after it did its work is success."""
+    vanish(backend, registry)
+    disk.fail("rename", errno.ENOENT, after=True)
+    backend.put_back(RECORDS)
+    assert disk.failed == 1
+    assert standing(registry) == RECORDS
+
+
+def test_nothing_is_put_back_over_what_is_no_record(backend: FileBackend, registry: Registry) -> None:
+    """Something else in the empty ledger is named; a killed writer's leftover is swept by age, and then all goes on."""
+    vanish(backend, registry)
+    registry.ledger_directory.mkdir()
+    leftover = registry.ledger_directory / f".{1:020d}.json.{'0' * 32}.tmp"
+    leftover.touch()
+    with pytest.raises(StoreError, match="not empty"):
+        backend.put_back(RECORDS)
+    assert standing(registry) == [b""]
+
+    old = leftover.stat().st_mtime - 3700
+    os.utime(leftover, (old, old))
+    with pytest.raises(StoreError, match="not empty"):
+        backend.put_back(RECORDS)
+    backend.put_back(RECORDS)
+    assert standing(registry) == RECORDS
+    assert registry.leftovers() == []
+
+
+def test_leftovers_of_killed_put_backs_are_swept_by_age(backend: FileBackend, registry: Registry) -> None:
+    """The hidden directory of a killed put-back goes with all that is in it once it is an hour old, not before."""
+    vanish(backend, registry)
+    old, young = (registry.directory / f".ledger.{digit * 32}.tmp" for digit in "01")
+    for directory in (old, young):
+        directory.mkdir()
+        (directory / registry.record_file(1).name).write_bytes(RECORDS[0])
+    past = old.stat().st_mtime - 3700
+    os.utime(old, (past, past))
+    backend.put_back(RECORDS)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_the_first_missing_record_is_found_by_one_listing(registry: Registry) -> None:
+    """A gap is named; a record that an old listing lacks is not missing; and no record is opened but such a one."""
+
+    class OldListing(FaultyDisk):
+        def names(self, directory: Path) -> list[str]:
+            return [name for name in super().names(directory) if name != registry.record_file(2).name]
+
+    disk, cached = FaultyDisk(), OldListing()
+    backend, mounted_elsewhere = (
+        FileBackend(registry.ledger_directory, disk=each) for each in (disk, cached)
+    )
+    assert backend.first_missing(0) is None
+    for generation, content in enumerate(RECORDS, 1):
+        backend.put_if_absent(generation, content)
+    disk.fail("open", errno.EIO, times=99)
+    assert backend.first_missing(3) is None
+    assert disk.failed == 0
+    disk.fail("open", errno.EIO, times=0)
+    assert mounted_elsewhere.first_missing(3) is None
+    registry.record_file(2).unlink()
+    assert (backend.first_missing(1), backend.first_missing(3), mounted_elsewhere.first_missing(3)) == (
+        None,
+        2,
+        2,
+    )
 
 
 def test_the_hint_is_the_highest_name(backend: FileBackend, registry: Registry) -> None:

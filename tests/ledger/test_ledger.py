@@ -8,7 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.ledgers import MODEL, PROD, A, B, C, FaultyDisk, Registry, chain, commit, follow, intent
+from support.ledgers import (
+    MODEL,
+    PROD,
+    A,
+    B,
+    C,
+    FaultyDisk,
+    KilledError,
+    Registry,
+    chain,
+    commit,
+    follow,
+    intent,
+)
 
 from model_sidecar.errors import (
     CommitStateUnknownError,
@@ -497,7 +510,7 @@ def test_two_histories_are_never_mixed(registry: Registry) -> None:
     shutil.rmtree(registry.directory)
     registry.directory.mkdir()
     registry.pointer.write_bytes(b'{"version": "2024.01.15.prod"}')
-    disk.fail("link", lambda: _also(commit(registry.open("newcomer"), C)))
+    disk.fail("rename", lambda: _also(commit(registry.open("newcomer"), C)))
 
     with pytest.raises(StoreError, match="another history") as refusal:
         ledger.look()
@@ -506,6 +519,69 @@ def test_two_histories_are_never_mixed(registry: Registry) -> None:
         ledger.look()
     assert ledger.head == head
     assert [path.name for path in registry.ledger_directory.iterdir()] == [registry.record_file(1).name]
+
+
+def test_a_put_back_that_was_killed_is_done_by_whoever_remembers(tmp_path: Path) -> None:
+    """However far one sidecar came, the other one goes on with all six records, and a restarted one reads six or none."""
+    killed, calls = True, 0
+    while killed:
+        registry, disk = Registry(tmp_path / f"{calls}"), FaultyDisk()
+        ledger, other = registry.open("sidecar-1", disk=disk), registry.open("sidecar-2")
+        for version in (A, B, A, B, A, B):
+            commit(ledger, version)
+        other.refresh()
+        head = other.head
+        shutil.rmtree(registry.directory)
+        registry.directory.mkdir()
+        registry.pointer.write_bytes(b'{"version": "2024.01.15.prod"}')
+        disk.kill(after_calls=calls)
+        try:
+            ledger.look()
+            killed = False
+        except KilledError:
+            assert registry.open("restarted").refresh() in (None, head)
+        assert other.look().head == head
+        assert registry.open("restarted").look().head == head
+        calls += 1
+    assert calls > 20
+
+
+def test_a_full_disk_only_delays_a_put_back(registry: Registry) -> None:
+    """While there is no room nothing is put back, at each look anew; once there is, the whole history returns."""
+    disk = FaultyDisk()
+    ledger = registry.open(disk=disk)
+    for version in (A, B, C):
+        commit(ledger, version)
+    shutil.rmtree(registry.directory)
+    registry.directory.mkdir()
+    registry.pointer.write_bytes(b'{"version": "2024.01.10.prod"}')
+    for written in range(3):
+        disk.fail("write", errno.ENOSPC, skip=written)
+        with pytest.raises(StoreFullError):
+            ledger.look()
+        assert [*registry.directory.iterdir()] == [registry.pointer]
+    look = ledger.look()
+    assert isinstance(look.decision, Adopt)
+    assert registry.open().refresh() == ledger.head == look.head
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_nothing_is_added_on_top_of_a_gap(registry: Registry, generation: int) -> None:
+    """A record that was deleted in the middle while running is LEDGER_INVALID at the next commit; put back, all goes on."""
+    ledger = registry.open()
+    for version in (A, B, C):
+        commit(ledger, version)
+    content = registry.record_file(generation).read_bytes()
+    registry.record_file(generation).unlink()
+    with pytest.raises(StoreError, match=f"generation {generation}: it was seen before") as refusal:
+        commit(ledger, A)
+    assert refusal.value.reason is Reason.LEDGER_INVALID
+    assert refusal.value.facts["generation"] == str(generation)
+    assert not registry.record_file(4).exists()
+    assert registry.face().read().pointer == Pointer(C, generation=3)
+
+    registry.record_file(generation).write_bytes(content)
+    assert commit(ledger, A).record.generation == 4
 
 
 def test_records_of_newer_software_are_not_put_back_changed(registry: Registry) -> None:

@@ -1,5 +1,6 @@
 """What a look at the pointer means."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,10 @@ HEAD = RECORDS[-1]
 PROBLEM = VerificationError("active.json is not a pointer")
 
 
-def look(content: bytes, *, external: bool = False, mtime_ns: int = 7) -> Reading:
+def look(content: bytes, *, external: bool = False, mtime_ns: int = 7, ctime_ns: int = 7) -> Reading:
     return Reading(
         content=content,
-        identity=Identity(digest_of(content), mtime_ns, 1),
+        identity=Identity(digest_of(content), mtime_ns, ctime_ns, 1),
         pointer=parse_pointer(content),
         externally_managed=external,
     )
@@ -49,14 +50,14 @@ def numbered(version: Version, generation: int) -> bytes:
 def adopt(content: bytes, version: Version, *, allow: bool = False) -> Adopt:
     return Adopt(
         version=version,
-        request_id=adoption_id(Identity(digest_of(content), 7, 1)),
+        request_id=adoption_id(Identity(digest_of(content), 7, 7, 1)),
         request_sha256=digest_of(content),
         allow_schema_change=allow,
     )
 
 
 MISSING, MISSING_EXTERNAL = Reading(), Reading(externally_managed=True)
-BROKEN = Reading(content=b"", identity=Identity(digest_of(b""), 7, 1), problem=PROBLEM)
+BROKEN = Reading(content=b"", identity=Identity(digest_of(b""), 7, 7, 1), problem=PROBLEM)
 BROKEN_EXTERNAL = Reading(content=b"", identity=BROKEN.identity, problem=PROBLEM, externally_managed=True)
 CONSENTING = b'{"version": "2024.02.01.prod", "allow_schema_change": true}'
 KEEP, REWRITE = Follow(record=HEAD, rewrite_face=False), Follow(record=HEAD, rewrite_face=True)
@@ -143,23 +144,25 @@ def test_an_edit_that_was_adopted_before_merely_lags() -> None:
     assert decide(reading, [*RECORDS, adopted, later]) == Follow(record=later, rewrite_face=True)
 
 
-def test_the_same_words_saved_again_are_a_new_edit() -> None:
-    """Whoever writes the same version once more, later, means it once more."""
+@pytest.mark.parametrize("mtime_ns", [7, 8])
+def test_the_same_words_saved_again_are_a_new_edit(mtime_ns: int) -> None:
+    """Whoever writes the same version once more, later, means it once more, even with the old modification time."""
     first = decide(look(bare(D)), RECORDS)
     assert isinstance(first, Adopt)
     records = [*RECORDS, follow(HEAD, D, action=Action.ADOPT, request_id=first.request_id)]
     records.append(follow(records[-1], A))
-    second = decide(look(bare(D), mtime_ns=8), records)
+    second = decide(look(bare(D), mtime_ns=mtime_ns, ctime_ns=8), records)
     assert isinstance(second, Adopt)
     assert second.request_id != first.request_id
 
 
 def test_every_sidecar_gives_an_edit_the_same_id() -> None:
-    """Content and modification time make the id; the inode, which mounts may renumber, does not."""
-    identity = Identity(digest_of(bare(D)), 7, 1)
-    assert adoption_id(identity) == adoption_id(Identity(identity.content, 7, 2))
-    assert adoption_id(identity) != adoption_id(Identity(identity.content, 8, 1))
-    assert adoption_id(identity) != adoption_id(Identity(digest_of(bare(A)), 7, 1))
+    """Content, modification and change time make the id; the inode, which mounts may renumber, does not."""
+    identity = Identity(digest_of(bare(D)), 7, 7, 1)
+    assert adoption_id(identity) == adoption_id(Identity(identity.content, 7, 7, 2))
+    assert adoption_id(identity) != adoption_id(Identity(identity.content, 8, 7, 1))
+    assert adoption_id(identity) != adoption_id(Identity(identity.content, 7, 8, 1))
+    assert adoption_id(identity) != adoption_id(Identity(digest_of(bare(A)), 7, 7, 1))
     assert adoption_id(identity).startswith("adopt-")
     assert len(adoption_id(identity)) == len("adopt-") + 32
 
@@ -232,6 +235,26 @@ def test_an_edit_is_adopted_once_though_the_face_cannot_be_written(registry: Reg
     registry.face().write(restarted.head)
     assert decide_now(restarted, registry.face()) == Follow(record=restarted.head, rewrite_face=False)
     assert [record.version for record in restarted.records()] == [C, B, A]
+
+
+def test_prepared_pointers_copied_back_and_forth_are_all_adopted(registry: Registry) -> None:
+    """`cp -p` brings the old modification time along: each flip between two prepared files is an edit all the same."""
+    ledger, other = registry.open("sidecar-1"), registry.open("sidecar-2")
+    commit(ledger, C)
+    for version in (A, B):
+        (registry.directory / version).write_bytes(bare(version))
+    changed_ns = 0
+    for generation, version in enumerate((B, A, B), 2):
+        shutil.copy2(registry.directory / version, registry.pointer)
+        while registry.pointer.stat().st_ctime_ns == changed_ns:  # the file system's clock moves in steps
+            shutil.copy2(registry.directory / version, registry.pointer)
+        changed_ns = registry.pointer.stat().st_ctime_ns
+        wishes = [decide_now(each, registry.face()) for each in (ledger, other)]
+        assert wishes[0] == wishes[1]
+        assert isinstance(wishes[0], Adopt)
+        assert carry_out(ledger, wishes[0], upon=generation - 1).record.generation == generation
+        assert carry_out(other, wishes[0], upon=generation - 1).replayed
+    assert [record.version for record in ledger.records()] == [B, A, B, C]
 
 
 def test_a_deployment_that_overtakes_an_adoption_wins(registry: Registry) -> None:

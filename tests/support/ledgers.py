@@ -122,8 +122,15 @@ def commit(ledger: Ledger, wanted: Intent | Version) -> Commit:
     return ledger.commit(wanted, expected_generation=head.generation if head else 0)
 
 
+class KilledError(BaseException):
+    """The process was killed: nothing that it might still have done is done."""
+
+
 class FaultyDisk(Disk):
-    """A real disk on which the `skip + 1`-th `call` from now on fails `times` times, instead of or after its work."""
+    """A real disk on which the `skip + 1`-th `call` from now on fails `times` times, instead of or after its work.
+
+    Or one whose process is killed, after which every call raises KilledError.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -131,7 +138,12 @@ class FaultyDisk(Disk):
         self._failure: Callable[[], None] | None = None
         self._skip = self._times = 0
         self._after = False
+        self._calls_until_killed: int | None = None
         self.failed = 0
+
+    def kill(self, *, after_calls: int) -> None:
+        """Let so many calls that change something through, and no more."""
+        self._calls_until_killed = after_calls
 
     def fail(
         self,
@@ -169,8 +181,18 @@ class FaultyDisk(Disk):
         self._strike("link", after=True)
 
     def rename(self, source: Path, target: Path) -> None:
-        self._strike("rename", after=False)
+        if not self._after:
+            self._strike("rename", after=False)
         super().rename(source, target)
+        self._strike("rename", after=True)
+
+    def unlink(self, path: Path) -> None:
+        self._strike("unlink", after=False)
+        super().unlink(path)
+
+    def rmdir(self, path: Path) -> None:
+        self._strike("rmdir", after=False)
+        super().rmdir(path)
 
     def mkdir(self, path: Path) -> None:
         self._strike("mkdir", after=False)
@@ -178,6 +200,10 @@ class FaultyDisk(Disk):
 
     def _strike(self, call: str, *, after: bool) -> None:
         with self._lock:
+            if self._calls_until_killed is not None:
+                if not self._calls_until_killed:
+                    raise KilledError
+                self._calls_until_killed -= 1
             if call != self._call or after != self._after or self._failure is None:
                 return
             if self._skip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -46,10 +47,29 @@ class Backend(Protocol):
     def latest_hint(self) -> int:
         """Some generation up to which records probably exist, or 0: where to begin to look, never an answer."""
 
+    def first_missing(self, head: int) -> int | None:
+        """The first generation up to `head` whose slot is empty, or None: one look at all of them, none is opened.
+
+        Raises:
+            StoreError: LEDGER_INVALID where something stands there that cannot be a record.
+        """
+
     def vanished(self) -> bool:
         """Whether every record that was read or written here is gone, though the place for them can be reached.
 
         Raises:
             StoreError: it cannot be reached.
+        """
+
+    def put_back(self, contents: Sequence[bytes]) -> None:
+        """Fill the slots from generation 1 on of a ledger that has vanished: all in one atomic step, or none.
+
+        Several may do so at once. Whoever comes second finds the same bytes, which is success; where the first one knew
+        fewer records, the rest are put behind them.
+
+        Raises:
+            GenerationTakenError: other bytes stand there. None of these was added.
+            StoreFullError, StoreError: nothing was put back, and the same call again may succeed.
+            CommitStateUnknownError: all are back, but perhaps not for good.
         """
         ...

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Disk:
         os.link(source, target)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Move a file over whatever `target` is."""
+        """Move a file over whatever `target` is; a directory only to where nothing is, or an empty directory."""
         os.rename(source, target)
 
     def unlink(self, path: Path) -> None:
@@ -61,6 +62,10 @@ class Disk:
     def mkdir(self, path: Path) -> None:
         """Make a directory."""
         os.mkdir(path)
+
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty directory."""
+        os.rmdir(path)
 
     def lstat(self, path: Path) -> os.stat_result:
         """Facts of a name, symbolic links not followed."""
@@ -77,6 +82,7 @@ class FileRead:
 
     content: bytes | None
     mtime_ns: int
+    ctime_ns: int
     inode: int
 
 
@@ -86,11 +92,11 @@ def read_file(disk: Disk, path: Path, *, limit: int, follow_symlink: bool) -> Fi
     try:
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
-            return FileRead(None, facts.st_mtime_ns, facts.st_ino)
+            return FileRead(None, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
         content = b""
         while len(content) <= limit and (part := disk.read(fd, limit + 1 - len(content))):
             content += part
-        return FileRead(content, facts.st_mtime_ns, facts.st_ino)
+        return FileRead(content, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
     finally:
         os.close(fd)
 
@@ -117,6 +123,19 @@ def write_file(disk: Disk, path: Path, content: bytes) -> float:
     return now_s
 
 
+def write_directory(disk: Disk, directory: Path, files: Mapping[str, bytes]) -> float:
+    """Make a directory with these files in it, and wait until it is on the disk with all of them.
+
+    Returns the present (see `write_file`). After an error the directory may be there and must not be used.
+    """
+    disk.mkdir(directory)
+    now_s = 0.0
+    for name, content in files.items():
+        now_s = write_file(disk, directory / name, content)
+    sync_directory(disk, directory)
+    return now_s
+
+
 def sync_directory(disk: Disk, directory: Path) -> None:
     """Wait until the names in the directory are on the disk."""
     fd = disk.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -132,13 +151,18 @@ def temporary_beside(path: Path) -> Path:
 
 
 def discard(disk: Disk, temporary: Path) -> None:
-    """Remove a temporary file, or leave it to a later sweep."""
+    """Remove a temporary file, or a temporary directory of files, or leave it to a later sweep."""
     with contextlib.suppress(OSError):
-        disk.unlink(temporary)
+        try:
+            disk.unlink(temporary)
+        except IsADirectoryError:
+            for name in disk.names(temporary):
+                disk.unlink(temporary / name)
+            disk.rmdir(temporary)
 
 
 def sweep(disk: Disk, directory: Path, *, now_s: float) -> None:
-    """Remove temporary files that killed writers left an hour ago or earlier; best effort.
+    """Remove temporary files and directories that killed writers left an hour ago or earlier; best effort.
 
     By age and not by looking unused, for a slow writer's file looks just so. `now_s` is by the file system's clock
     (see `write_file`), which need not be this machine's.

@@ -34,10 +34,14 @@ _NOT_READABLE_AS_IT_STANDS = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which edit of the pointer this is. Equal identities: nothing has happened since."""
+    """Which edit of the pointer this is. Equal identities: nothing has happened since.
+
+    `mtime_ns` can be set by anybody, and `cp -p` does set it; `ctime_ns` only by the file system (over NFS: its server).
+    """
 
     content: Digest
     mtime_ns: int
+    ctime_ns: int
     inode: int
 
 
@@ -101,7 +105,7 @@ class PointerFace:
             if error.errno not in _NOT_READABLE_AS_IT_STANDS:
                 raise store_trouble(error, f"cannot read {self._path}") from error
             return Reading(
-                identity=Identity(digest_of(b""), 0, 0),
+                identity=Identity(digest_of(b""), 0, 0, 0),
                 problem=self._problem(f"cannot be read: {error.strerror}"),
                 externally_managed=external,
             )
@@ -153,7 +157,7 @@ class PointerFace:
 
     def _parsed(self, found: FileRead, *, externally_managed: bool) -> Reading:
         content = found.content
-        identity = Identity(digest_of(content or b""), found.mtime_ns, found.inode)
+        identity = Identity(digest_of(content or b""), found.mtime_ns, found.ctime_ns, found.inode)
         if content is None:
             return Reading(
                 identity=identity,

@@ -2,6 +2,9 @@
 
 A record is first a hidden temporary file, written and synced, and becomes visible by link(2), which the file system
 (over NFS: its server) does for exactly one writer. rename(2) would not do: it replaces what is there.
+
+A whole ledger that was deleted is put back by rename(2) all the same: of a directory, which it moves only to where there
+is nothing or an empty directory, so that at no moment a part of the records can be taken for all of them.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError
@@ -21,6 +25,7 @@ from model_sidecar.ledger.disk import (
     sweep,
     sync_directory,
     temporary_beside,
+    write_directory,
     write_file,
 )
 from model_sidecar.ledger.record import MAX_READ_BYTES
@@ -99,12 +104,48 @@ class FileBackend:
             raise store_trouble(error, f"cannot list {self._directory}") from error
         return int(max(filter(_NAME.fullmatch, names), default="0").removesuffix(".json"))
 
+    def first_missing(self, head: int) -> int | None:
+        """See `Backend.first_missing`. Costs one listing of the directory."""
+        try:
+            listed = set(self._disk.names(self._directory))
+        except FileNotFoundError:
+            listed = set()
+        except OSError as error:
+            raise store_trouble(error, f"cannot list {self._directory}") from error
+        for generation in range(1, head + 1):
+            # A mount may show an old listing, without a record that another host has just written: reading it decides.
+            if _file_name(generation) not in listed and self.read(generation) is None:
+                return generation
+        return None
+
     def vanished(self) -> bool:
         """See `Backend.vanished`. Without the environment's directory the store is rather not mounted."""
         return self._seen and self._directory.parent.is_dir() and self.latest_hint() == 0
 
+    def put_back(self, contents: Sequence[bytes]) -> None:
+        """See `Backend.put_back`. The records are laid in a hidden directory beside, which then becomes the ledger's."""
+        hidden = temporary_beside(self._directory)
+        files = {_file_name(generation): content for generation, content in enumerate(contents, 1)}
+        try:
+            now_s = write_directory(self._disk, hidden, files)
+            self._move_in(hidden, contents, now_s=now_s)
+        except OSError as error:
+            raise store_trouble(error, f"cannot put {self._directory} back") from error
+        finally:
+            discard(self._disk, hidden)
+        environment = self._directory.parent
+        try:
+            sync_directory(self._disk, environment)
+        except OSError as error:
+            raise CommitStateUnknownError(
+                f"{self._directory} was put back, but syncing {environment} failed ({error.strerror}), so it may not "
+                "survive a power cut",
+                generation=len(contents),
+            ) from error
+        sweep(self._disk, environment, now_s=now_s)
+
     def _path(self, generation: int) -> Path:
-        return self._directory / f"{generation:020d}.json"
+        return self._directory / _file_name(generation)
 
     def _write(self, temporary: Path, content: bytes) -> float:
         try:
@@ -123,6 +164,30 @@ class FileBackend:
                 self._disk.mkdir(directory)
             # Also where somebody else made it: they may have been killed before they could sync.
             sync_directory(self._disk, directory.parent)
+
+    def _move_in(self, hidden: Path, contents: Sequence[bytes], *, now_s: float) -> None:
+        try:
+            self._disk.rename(hidden, self._directory)
+        except OSError as error:
+            # Somebody was first; or, over NFS, it was we, and the reply got lost. What stands there tells.
+            if self.latest_hint():
+                self._complete(contents)
+                return
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            sweep(self._disk, self._directory, now_s=now_s)
+            raise StoreError(
+                f"cannot put {self._directory} back: there is no record in it, but it is not empty. Remove what is in it"
+            ) from error
+
+    def _complete(self, contents: Sequence[bytes]) -> None:
+        # One by one is no risk here: a whole ledger stands there already, and each record only makes it longer.
+        for generation, content in enumerate(contents, 1):
+            there = self.read(generation)
+            if there is None:
+                self.put_if_absent(generation, content)
+            elif there != content:
+                raise GenerationTakenError(generation)
 
     def _link(self, temporary: Path, generation: int, content: bytes) -> None:
         try:
@@ -151,6 +216,10 @@ class FileBackend:
         if there is not None or error.errno == errno.EEXIST:
             raise GenerationTakenError(generation) from error
         raise store_trouble(error, f"cannot record in {self._directory}") from error
+
+
+def _file_name(generation: int) -> str:
+    return f"{generation:020d}.json"
 
 
 def _unfit(path: Path, problem: str) -> StoreError:

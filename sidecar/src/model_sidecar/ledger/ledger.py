@@ -74,11 +74,12 @@ class Ledger(History):
         """Read the pointer and look for new records.
 
         Where the whole ledger that was known here is gone, but somebody has put a pointer in its place (the
-        environment's directory was deleted and made again), the known records are put back first: a history is not
-        lost as long as one sidecar remembers it.
+        environment's directory was deleted and made again), the known records are put back first, all in one step: a
+        history is not lost as long as one sidecar remembers it. Where that fails, the next look tries again.
 
         Raises:
             StoreError: as `refresh`, or the pointer's storage failed.
+            CommitStateUnknownError: the records are back, but perhaps not for good.
         """
         # The pointer first: a head that is newer than the pointer is an everyday lag, a pointer that is newer than the
         # head would look like somebody's edit.
@@ -183,7 +184,8 @@ class Ledger(History):
             InvalidRequestError: the request id is not valid, or the record would be too large.
             RequestIdReusedError: the request id is in the ledger already, with another request.
             ConflictError: the head is another generation; the facts are the winner's generation, version and actor.
-            StoreFullError, StoreError: nothing was recorded. (LEDGER_INVALID: nothing is added to a broken chain.)
+            StoreFullError, StoreError: nothing was recorded. (LEDGER_INVALID: nothing is added to a broken chain, nor to
+                one of which a known record is missing.)
             CommitStateUnknownError: it is recorded, but perhaps not for good. The same call again tells.
         """
         before = self._read_face()
@@ -194,6 +196,9 @@ class Ledger(History):
         generation = head.generation if head else 0
         if generation != expected_generation:
             raise conflict(expected=expected_generation, actual=generation, winner=head)
+        missing = self._backend.first_missing(generation)
+        if missing is not None:
+            raise broken(missing, "it was seen before and is not there")
         record = self._record_after(head, intent)
         try:
             self._backend.put_if_absent(record.generation, encode(record))
@@ -247,15 +252,13 @@ class Ledger(History):
                 raise broken(
                     record.generation, "it is gone, and cannot be put back: it has fields of a newer software"
                 )
-        for record, content in zip(known, contents, strict=True):
-            try:
-                # Several sidecars may do this at once: they put the same bytes, which succeeds for each.
-                self._backend.put_if_absent(record.generation, content)
-            except GenerationTakenError as error:
-                # A mixture of two histories would be no chain.
-                raise broken(
-                    record.generation, "it is gone, and another history has begun in its place"
-                ) from error
+        try:
+            self._backend.put_back(contents)
+        except GenerationTakenError as error:
+            # A mixture of two histories would be no chain.
+            raise broken(
+                error.generation, "it is gone, and another history has begun in its place"
+            ) from error
         log.warning(
             "the ledger of %s/%s was deleted: its %d records are put back from memory",
             self._model,

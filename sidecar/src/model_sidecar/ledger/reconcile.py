@@ -6,7 +6,8 @@ head that was interpreted, as `expected_generation`: after a ConflictError all t
 which a deployment has overtaken does not win over it.
 
 An edit is adopted exactly once, by whichever sidecar comes first, through restarts and through faces that could not be
-rewritten: the request id of its ADOPT is derived from the file's content and modification time alone.
+rewritten: the request id of its ADOPT is derived from the file's content, modification time and change time alone. The
+change time tells a file that is put there again by `cp -p`, which is a new edit, from one that nobody has touched.
 """
 
 from __future__ import annotations
@@ -113,9 +114,11 @@ def interpret(
 def adoption_id(identity: Identity) -> str:
     """The request id under which this edit is adopted, the same on every sidecar that sees it.
 
-    Without the inode, which some mounts number differently on every host.
+    Without the inode, which some mounts number differently on every host; both times are the file's own, so that hosts
+    which share a volume read the same ones.
     """
-    return "adopt-" + hashlib.sha256(f"{identity.content} {identity.mtime_ns}".encode()).hexdigest()[:32]
+    edit = f"{identity.content} {identity.mtime_ns} {identity.ctime_ns}"
+    return "adopt-" + hashlib.sha256(edit.encode()).hexdigest()[:32]
 
 
 def _is_face_of(pointer: Pointer, record: Record | None) -> bool:

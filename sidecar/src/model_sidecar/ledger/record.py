@@ -204,6 +204,21 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["COMMITTED"]
 
 
+# msgspec learns a type when it first meets it, which must not happen in two threads at once (see release.manifest_reading).
+msgspec.convert(
+    {
+        **dict.fromkeys(set(_Document.__struct_fields__) - {"schema", "generation"}, "-"),
+        "schema": 1,
+        "generation": 1,
+        "action": Action.DEPLOY.value,
+        "status": "COMMITTED",
+        "actor": dict.fromkeys(("id", "method", "on_behalf_of"), ""),
+        "written_by": dict.fromkeys(("sidecar", "host", "software"), ""),
+    },
+    _Document,
+)
+
+
 def _record(document: _Document, sha256: Digest) -> Record:
     # What recurs from record to record is interned: a long ledger is then mostly request ids and reasons. A digest is
     # the `sha256` of one record and the `previous_record_sha256` of the next.
