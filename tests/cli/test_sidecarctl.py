@@ -249,6 +249,20 @@ def test_exit_2_usage(sidecarctl: Sidecarctl, sidecar: StandInSidecar) -> None:
     assert sidecar.received() == []
 
 
+def test_exit_2_a_name_off_the_grammar(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
+    """A mistyped name is usage, as for `model-sidecar`; what else makes no sense to the sidecar is refused with 1."""
+    mistyped = sidecarctl("deploy", MODEL, "2024.01.99.prod", "--environment", "prod", "--yes")
+    first = ("--environment", "prod", "--yes", "--request-id", "r1")
+    sidecarctl("deploy", MODEL, V20, *first)
+    reused = sidecarctl("rollback", MODEL, *first)
+
+    assert (mistyped.returncode, mistyped.stdout) == (2, "")
+    assert mistyped.stderr.startswith(
+        f"sidecarctl: deploy of {MODEL} 2024.01.99.prod in prod refused: INVALID_NAME: version name '2024.01.99.prod'"
+    )
+    assert (reused.returncode, "REQUEST_ID_REUSED" in reused.stderr) == (1, True)
+
+
 def test_exit_3_the_wait_timed_out(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
     """The deploy goes on: its request id and the command that shows it are printed."""
     with deployed.hold("Deploy"):
@@ -310,6 +324,20 @@ def test_exit_7_not_reachable(arguments: tuple[str, ...], option: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_the_wrong_one_of_two_sockets(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
+    """A call that is not known there leads to the option that names the socket, and to which one it may be."""
+    deployed.fail_next("GetStatus", grpc.StatusCode.UNIMPLEMENTED, message="Method not found!")
+    deployed.fail_next("ModelMetadata", grpc.StatusCode.UNIMPLEMENTED, message="Method not found!")
+    status = sidecarctl("status")
+    prediction = sidecarctl("predict", MODEL, "--input", "-", stdin='{"x": [1]}')
+
+    assert (status.returncode, prediction.returncode) == (1, 1)
+    assert "(is this the data socket? " in status.stderr
+    assert status.stderr.endswith("; is --control right?\n")
+    assert "(is this the control socket? " in prediction.stderr
+    assert prediction.stderr.endswith("; is --data right?\n")
+
+
 def test_exit_130_interrupted(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
     """Ctrl-C stops the waiting, and says that the rest may go on, under which id."""
     with deployed.hold("Deploy") as held:
@@ -360,11 +388,55 @@ def test_status(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
         "LIVE",
         "SINCE",
     ]
-    assert row.split()[:-1] == [MODEL, "prod", "READY", V15, "2", "-", V10]
+    assert row.split()[:-1] == [MODEL, "prod", "READY", V15, "2", V15, V10]
     assert head.index("STANDBY") == row.index(V10)
     (status,) = json.loads(programs[0].stdout)["statuses"]
     assert (status["state"], status["observed"]["version"], status["last_error"]) == ("READY", V15, None)
     assert programs[0].stdout == programs[1].stdout
+
+
+def test_live_since_a_rollback(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
+    """The column tells when the version began to answer, not when a standby was loaded."""
+    # As if the standby had been loaded long ago; a second's difference would take a second.
+    with deployed._shelf.changing() as models:
+        models[MODEL].loaded_by[V10].timestamp.FromJsonString("2023-11-14T22:13:20Z")
+    with Operator(deployed.target) as operator:
+        back = operator.rollback(MODEL, environment="prod")
+    people = sidecarctl("status", MODEL)
+    programs = sidecarctl("status", MODEL, "-o", "json")
+
+    assert back.timestamp
+    assert people.stdout.splitlines()[1].split()[-1] == back.timestamp.strftime("%Y-%m-%dT%H:%M:%SZ")
+    (status,) = json.loads(programs.stdout)["statuses"]
+    assert status["live_since"] == back.timestamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    assert status["loaded_at"] == "2023-11-14T22:13:20.000000Z"
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), (MODEL,), ("--environment", "prod")], ids=lambda value: " ".join(value) or "nothing"
+)
+def test_watching_the_only_model(
+    sidecarctl: Sidecarctl, deployed: StandInSidecar, arguments: tuple[str, ...]
+) -> None:
+    """Whatever is not named is clear where the sidecar has one model."""
+    done = sidecarctl("--timeout", "1s", "status", "--watch", *arguments)
+
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[1].startswith(f"{MODEL}  prod ")
+
+
+def test_watching_one_of_several(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
+    """Where it is not clear which is meant, they are listed; so is it where there is none."""
+    deployed.publish("ranking-v2", V10)
+
+    several = sidecarctl("status", "--watch")
+    none = sidecarctl("status", "--watch", "--environment", "staging")
+
+    assert [(each.returncode, each.stdout) for each in (several, none)] == [(2, "")] * 2
+    assert "there are 2 here: name MODEL and --environment" in several.stderr
+    assert f"\n  {MODEL} --environment prod\n  ranking-v2 --environment prod\n" in several.stderr
+    assert "there are 0 here" in none.stderr
+    assert deployed.received("WatchStatus") == []
 
 
 def test_watching_prints_one_status_a_line(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
@@ -461,6 +533,41 @@ def test_predicting(sidecarctl: Sidecarctl, deployed: StandInSidecar, tmp_path: 
     assert all(each["prediction_id"] for each in answers)
     sent = [each.inputs["x"] for each in deployed.received("ModelInfer")]
     assert [each.tolist() for each in sent] == [[[1.0, 2.0]]] * 3
+
+
+def test_predicted_text_is_text(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
+    """Letters are printed as letters and what a terminal would obey is escaped; for programs all of it is ASCII."""
+    deployed.answer(MODEL, {"label": ["hé漢\x1b[2J\x9b\u202e"]}, version=V20)
+    arguments = ("predict", MODEL, "--input", "-")
+    people = sidecarctl(*arguments, stdin='{"x": [1]}', PYTHONUTF8="1")
+    programs = sidecarctl(*arguments, "-o", "json", stdin='{"x": [1]}')
+
+    assert (
+        people.stdout.splitlines()[0].removeprefix("output label").strip() == '["hé漢\\u001b[2J\\x9b\\u202e"]'
+    )
+    assert programs.stdout.isascii()
+
+
+def test_doubles_from_a_file_fit_an_fp32_input(
+    sidecarctl: Sidecarctl, deployed: StandInSidecar, tmp_path: Path
+) -> None:
+    """--npz converts as the client does: numpy's default float fits, floats for integers do not."""
+    deployed.answer(MODEL, {"y": [[1.0]]}, version=V20, inputs={"x": "FP32", "n": "INT32"})
+    np.savez(tmp_path / "good.npz", x=np.array([[0.5]]), n=np.array([3]))
+    np.savez(tmp_path / "bad.npz", x=np.array([[0.5]]), n=np.array([3.0]))
+    good, bad = (
+        sidecarctl("predict", MODEL, "--npz", str(tmp_path / each)) for each in ("good.npz", "bad.npz")
+    )
+
+    assert good.returncode == 0, good.stderr
+    assert {name: values.tolist() for name, values in deployed.received("ModelInfer")[0].inputs.items()} == {
+        "x": [[0.5]],
+        "n": [3],
+    }
+    assert (bad.returncode, "input 'n': found FP64 (ndarray), expected INT32 (int)" in bad.stderr) == (
+        1,
+        True,
+    )
 
 
 def test_ragged_inputs_are_refused_by_name(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:

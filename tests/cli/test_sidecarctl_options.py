@@ -169,6 +169,56 @@ def test_a_mistake_in_the_file_is_a_usage_error(tmp_path: Path, text: str, says:
     assert says in done.stderr
 
 
+def test_the_file_may_be_named_after_the_command(sidecar: StandInSidecar, tmp_path: Path) -> None:
+    """It counts as before the command: tables before the top, the command line before both."""
+    file = file_with(
+        tmp_path,
+        f'control = "{sidecar.target}"\nenvironment = "prod"\nreason = "top"\n[deploy]\nreason = "table"\nyes = true\n',
+    )
+
+    assert run("deploy", MODEL, VERSION, "--config", file).exit_code == 0
+    assert reason_of(sidecar) == "table"
+    assert run("deploy", MODEL, VERSION, "--config", file, "--reason", "line").exit_code == 0
+    assert reason_of(sidecar) == "line"
+
+
+def test_of_two_files_the_one_after_the_command_counts_alone(sidecar: StandInSidecar, tmp_path: Path) -> None:
+    """What only the other file says is not mixed in; a command line's own options stay."""
+    (tmp_path / "other.toml").write_text('output = "json"\nreason = "other"\n')
+    file = file_with(tmp_path, f'control = "{sidecar.target}"\n')
+    deploy = ("deploy", MODEL, VERSION, "--environment", "prod", "--yes", "--config", file)
+
+    done = run("--config", str(tmp_path / "other.toml"), *deploy)
+    asked = run("-o", "json", *deploy, MODEL_SIDECAR_CONFIG=str(tmp_path / "other.toml"))
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("deployed ")
+    assert reason_of(sidecar) == ""
+    assert asked.stdout.startswith("{")
+
+
+def test_a_mistake_in_a_file_named_after_the_command(tmp_path: Path) -> None:
+    """It is refused there too."""
+    done = run("status", "--config", file_with(tmp_path, "[status]\nreson = 1"))
+
+    assert (done.exit_code, "[status] reson is not known" in done.stderr) == (2, True)
+
+
+def test_help_says_how_the_file_is_written() -> None:
+    """Keys, tables and what goes before what; and no brackets around what is no usage line's."""
+    program = " ".join(run("--help").output.split())
+
+    assert 'its keys are named like the options: environment = "prod"' in program
+    assert "in a table named like a command, for this command, and before the top" in program
+    for name, command in main.commands.items():
+        assert "--config FILE" in run(name, "--help").output
+        assert not [
+            option.help
+            for option in command.params
+            if isinstance(option, click.Option) and "[" in (option.help or "")
+        ]
+
+
 def test_keys_with_either_dash(sidecar: StandInSidecar, tmp_path: Path) -> None:
     """request_id is as good as request-id."""
     both = file_with(tmp_path, '[deploy]\nrequest_id = "r1"\nsource-commit = "abc"\n')
@@ -202,7 +252,6 @@ def test_the_servers_tables_may_stand_in_the_same_file(sidecar: StandInSidecar, 
     [
         ("deploy", MODEL),
         ("rollback", MODEL, "--environment", "prod", "--to", VERSION, "--to-generation", "1", "--yes"),
-        ("status", "--watch"),
         ("history", MODEL, "--environment", "prod", "-n", "0"),
         ("predict", MODEL),
         ("predict", MODEL, "--input", "-", "--npz", "x.npz"),

@@ -53,6 +53,17 @@ def test_predicting(sidecar: StandInSidecar) -> None:
     assert asyncio.run(ask()) == [([2 * each], V15) for each in range(50)]
 
 
+def test_inputs_have_names(sidecar: StandInSidecar) -> None:
+    """Values without names are refused here too."""
+
+    async def story() -> None:
+        async with AsyncClient(sidecar.target) as client:
+            with pytest.raises(InvalidRequestError, match="expected a mapping of input names to values"):
+                await client.predict(MODEL, [[1]])  # type: ignore[arg-type]  # the mistake that is meant
+
+    asyncio.run(story())
+
+
 def test_a_changed_signature_is_noticed(sidecar: StandInSidecar) -> None:
     """The question what a model takes is asked again here too."""
     sidecar.answer(MODEL, {"y": [1.0]}, version=V10, inputs={"x": "INT64"})

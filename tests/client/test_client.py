@@ -70,6 +70,28 @@ def test_lists_and_arrays_are_the_same_tensor(sidecar: StandInSidecar, client: C
     assert not request.inputs[0].HasField("contents")
 
 
+def test_float64_rows_are_what_everybody_has(sidecar: StandInSidecar, client: Client) -> None:
+    """An array of doubles is rounded to an FP32 input, as a list is; one of floats is no integer input."""
+    sidecar.answer(MODEL, doubling, version=V15, inputs={"x": "FP32"})
+    sidecar.answer("counts", doubling, version=V15, inputs={"n": "INT32"})
+
+    assert client.predict(MODEL, {"x": np.array([[0.5, 1.5]])}).outputs["y"].tolist() == [[1.0, 3.0]]
+    with pytest.raises(InvalidRequestError, match=r"input 'n': found FP64 .*, expected INT32 \(int\)"):
+        client.predict("counts", {"n": np.array([1.0])})
+
+
+@pytest.mark.parametrize("inputs", [[[1]], np.zeros((1, 2)), None, "x", {"x"}], ids=repr)
+def test_inputs_have_names(sidecar: StandInSidecar, client: Client, inputs: Any) -> None:
+    """Values without names are refused with the form that is expected, before anything is sent."""
+    with pytest.raises(
+        InvalidRequestError, match=r"found a \w+, expected a mapping of input names to values"
+    ) as raised:
+        client.predict(MODEL, inputs)
+
+    assert raised.value.reason == "INVALID_INPUT"
+    assert sidecar.received() == []
+
+
 def test_what_a_model_takes_is_asked_once(sidecar: StandInSidecar, client: Client) -> None:
     """Metadata are fetched before the first prediction and remembered."""
     sidecar.answer(MODEL, doubling, inputs={"x": "INT64"})
@@ -102,8 +124,8 @@ def test_an_input_that_is_plainly_wrong_stays_wrong(sidecar: StandInSidecar, cli
     sidecar.answer(MODEL, doubling, inputs={"x": "FP32"})
     client.predict(MODEL, {"x": [1.0]})
 
-    with pytest.raises(InvalidRequestError, match=r"input 'x': found FP64 .*, expected FP32") as raised:
-        client.predict(MODEL, {"x": np.array([1.0])})
+    with pytest.raises(InvalidRequestError, match=r"input 'x': found BOOL .*, expected FP32") as raised:
+        client.predict(MODEL, {"x": np.array([True])})
 
     assert raised.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert len(sidecar.received("ModelInfer")) == 1

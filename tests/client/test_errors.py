@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
-from model_sidecar_client import AsyncClient, Client, errors, rpc_errors
+from model_sidecar_client import AsyncClient, Client, Operator, errors, rpc_errors
 from model_sidecar_client.wire import inference, services
 from model_sidecar_client.wire.error_details import ErrorInfo, RetryInfo
 from model_sidecar_client.wire.status import Status
@@ -210,6 +210,21 @@ def test_a_server_of_another_kind_is_told_from_a_broken_one() -> None:
         pytest.raises(errors.NotSupportedError, match="ServerReady"),
     ):
         client.is_ready()
+
+
+def test_the_wrong_one_of_two_sockets_is_guessed() -> None:
+    """A sidecar's data socket that is asked for deployments, or the other way round, leads to a hint which is which."""
+    with (
+        aborting(grpc.StatusCode.INTERNAL) as target,
+        Client(target) as client,
+        Operator(target) as operator,
+    ):
+        with pytest.raises(errors.NotSupportedError, match=r"Method not found! \(is this the data socket\?"):
+            operator.status()
+        with pytest.raises(
+            errors.NotSupportedError, match=r"Method not found! \(is this the control socket\?"
+        ):
+            client.is_ready()
 
 
 def test_a_server_that_accepts_and_is_silent_ends_in_the_deadline() -> None:

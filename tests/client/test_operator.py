@@ -225,6 +225,21 @@ def test_status_tells_what_should_answer_from_what_does(stocked: StandInSidecar,
     assert after.last_error is None
 
 
+def test_a_standby_that_came_back_is_live_since_then(stocked: StandInSidecar, operator: Operator) -> None:
+    """After a rollback `loaded_at` is still the standby's, and `live_since` is the rollback's."""
+    first = operator.deploy(MODEL, V10, environment="prod")
+    operator.deploy(MODEL, V15, environment="prod")
+    back = operator.rollback(MODEL, environment="prod")
+    again = operator.deploy(MODEL, V10, environment="prod")
+    (status,) = operator.status()
+
+    assert again.timestamp is not None
+    assert back.timestamp is not None
+    assert back.timestamp < again.timestamp
+    assert (status.loaded_at, status.live_since) == (first.timestamp, back.timestamp)
+    assert status.resident[0].loaded_at == first.timestamp
+
+
 def test_history_turns_the_pages(stocked: StandInSidecar, operator: Operator) -> None:
     """More records than fit on one page come newest first, each once; a limit is exact."""
     for turn in range(450):
@@ -316,6 +331,7 @@ def test_every_field_of_the_wire_arrives() -> None:
         pointer_staleness_seconds=1.5,
         sidecar="o",
     )
+    status.live_since.FromJsonString("2024-01-15T10:20:30Z")
     summary = wire.VersionSummary(
         version=V10,
         manifest_sha256="h",

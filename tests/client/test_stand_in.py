@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import numpy as np
@@ -17,7 +17,7 @@ from model_sidecar_client import (
     OverloadedError,
     RefusedError,
 )
-from model_sidecar_client.testing import StandInSidecar
+from model_sidecar_client.testing import StandInSidecar, names
 from model_sidecar_client.wire import inference, services
 
 MODEL = "recommendation-v1"
@@ -175,6 +175,107 @@ def test_a_request_id_of_another_request(operator: Operator, sidecar: StandInSid
         operator.rollback(MODEL, environment="prod", request_id="r1")
 
     assert raised.value.reason == "REQUEST_ID_REUSED"
+
+
+@pytest.mark.parametrize(
+    "method", ["Nope", "modelinfer", "_status", "__init__", "RepositoryIndex", ""], ids=repr
+)
+def test_a_method_that_there_is_not(sidecar: StandInSidecar, method: str) -> None:
+    """A typing mistake in a plan, or in a look at the calls, is no silent pass."""
+    for plan in (
+        lambda: sidecar.fail_next(method, grpc.StatusCode.INTERNAL),
+        lambda: sidecar.hold(method),
+        lambda: sidecar.received(method),
+    ):
+        with pytest.raises(ValueError, match=r"is not one of the stand-in's: expected one of .*ModelInfer"):
+            plan()
+
+
+def test_a_failure_that_fails_nothing(sidecar: StandInSidecar) -> None:
+    """No calls, or a status that is none, is a mistake."""
+    with pytest.raises(ValueError, match="expected at least 1"):
+        sidecar.fail_next("Deploy", grpc.StatusCode.INTERNAL, times=0)
+    with pytest.raises(ValueError, match="and an error"):
+        sidecar.fail_next("Deploy", grpc.StatusCode.OK)
+
+
+def test_what_the_sidecar_refuses_cannot_be_published(sidecar: StandInSidecar) -> None:
+    """Names off the grammar and datatypes that there are not are refused, and nothing is there afterwards."""
+    with pytest.raises(ValueError, match="model name 'M!' is not valid"):
+        sidecar.answer("M!", {"y": [1.0]})
+    with pytest.raises(ValueError, match="version name 'v1' is not valid"):
+        sidecar.answer(MODEL, {"y": [1.0]}, version="v1")
+    with pytest.raises(ValueError, match="a date that the calendar has"):
+        sidecar.publish(MODEL, "2024.01.99.prod")
+    with pytest.raises(ValueError, match="input 'x': found 'FP23', expected one of BOOL"):
+        sidecar.publish(MODEL, V10, inputs={"x": "FP23"})
+    with pytest.raises(ValueError, match="environment name 'Prod' is not valid"):
+        StandInSidecar(environment="Prod")
+    with Operator(sidecar.target) as operator:
+        assert operator.status() == []
+
+
+def verdict(check: Callable[[str], str], text: str, refusal: type[Exception]) -> str | None:
+    try:
+        return check(text)
+    except refusal:
+        return None
+
+
+def test_names_are_the_sidecars() -> None:
+    """The stand-in's grammar of names is the real one's."""
+    real = pytest.importorskip("model_sidecar.release.names", reason="the sidecar is not installed")
+    stage, further = (
+        "a" * 32,
+        (V10, "2024.02.30.prod", "2024.01.15.7.prod", "2024.01.15.0.prod", "2024.1.1.x", "v1"),
+    )
+    samples = (
+        "",
+        "a",
+        "A",
+        "a" * 63,
+        "a" * 64,
+        "m.n_o-p",
+        "-a",
+        "a\n",
+        "é",
+        "environments",
+        "environments2",
+        "0",
+        "a/b",
+    )
+    for text in (
+        *samples,
+        stage,
+        stage + "a",
+        *further,
+        f"2024.01.15.{stage}",
+        f"2024.01.15.{stage}a",
+        V10 + "\n",
+    ):
+        for kind in ("model", "environment", "version"):
+            its = verdict(getattr(real, f"parse_{kind}"), text, real.InvalidNameError)
+            assert verdict(getattr(names, f"checked_{kind}"), text, ValueError) == its, (kind, text)
+
+
+def test_a_name_off_the_grammar_is_not_merely_unknown(sidecar: StandInSidecar, operator: Operator) -> None:
+    """Deploy and rollback tell a typing mistake from a version that is not there, as the sidecar does."""
+    sidecar.answer(MODEL, {"y": [1.0]}, version=V10)
+
+    with pytest.raises(InvalidRequestError) as deploying:
+        operator.deploy(MODEL, "2024.01.99.prod", environment="prod")
+    with pytest.raises(InvalidRequestError) as rolling_back:
+        operator.rollback(MODEL, environment="prod", version="v1")
+
+    assert [each.value.reason for each in (deploying, rolling_back)] == ["INVALID_NAME"] * 2
+
+
+def test_status_of_one_environment(sidecar: StandInSidecar, operator: Operator) -> None:
+    """Without a model, only the models of the environment that was asked for are listed."""
+    sidecar.answer(MODEL, {"y": [1.0]})
+
+    assert len(operator.status(environment="prod")) == 1
+    assert operator.status(environment="staging") == []
 
 
 def test_nothing_to_roll_back_to(operator: Operator, sidecar: StandInSidecar) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_sidecar_client import InternalError, InvalidRequestError
+from model_sidecar_client import InternalError, InvalidRequestError, tensors
 from model_sidecar_client.datatypes import DATATYPES
 from model_sidecar_client.nested import RaggedError, flattened, nested
 from model_sidecar_client.tensors import Tensor, decode, decode_elements, encode
@@ -135,14 +135,23 @@ def test_whatever_holds_numbers_can_be_sent(values: Any, datatype: str, expected
 @pytest.mark.parametrize(
     ("values", "datatype", "found"),
     [
-        (np.array([1.0]), "FP32", "FP64"),
-        (np.array([1]), "FP32", "INT64"),
-        (np.array([1.0], np.float32), "FP64", "FP32"),
+        (np.array([1.0]), "INT64", "FP64"),
+        (np.array([1.0], np.float32), "INT8", "FP32"),
+        (np.array([1]), "BOOL", "INT64"),
+        (np.array([True]), "FP32", "BOOL"),
+        (np.array([1.0]), "BYTES", "FP64"),
+        (np.array([0, 1 << 31]), "INT32", "2147483648"),
+        (np.array([-1, 5]), "UINT64", "-1"),
+        (np.array([(1 << 64) - 1], np.uint64), "INT64", "18446744073709551615"),
+        (np.array([0.5, 1e39]), "FP32", "1e+39"),
+        (np.array([70000.0], np.float32), "FP16", "70000.0"),
+        (np.array([70000]), "FP16", "70000"),
+        (array.array("q", [300]), "UINT8", "300"),
         (np.array([True]), "UINT8", "BOOL"),
         (np.array([1], np.int16), "BF16", "INT16"),
         (np.array([1j]), "FP64", "complex"),
         (np.array(["2024-01-15"], "M8[D]"), "INT64", "date"),
-        (array.array("d", [1]), "FP32", "FP64"),
+        (array.array("d", [1]), "INT32", "FP64"),
         (np.array([0.5], object), "INT32", "float"),
         ([1.5], "INT32", "float"),
         ([True], "INT32", "bool"),
@@ -163,7 +172,7 @@ def test_whatever_holds_numbers_can_be_sent(values: Any, datatype: str, expected
     ids=repr,
 )
 def test_what_the_model_cannot_take_is_refused_here(values: Any, datatype: str, found: str) -> None:
-    """Nothing is rounded, cut or guessed: the error names the tensor, what was found and what was expected."""
+    """No kind is guessed and no value cut: the error names the tensor, what was found and what was expected."""
     with pytest.raises(InvalidRequestError, match=r"input 'x': found .*, expected ") as raised:
         encode("x", values, datatype)
 
@@ -203,6 +212,52 @@ def test_bf16_is_cut_from_fp32_or_taken_as_bits() -> None:
     assert from_list == from_floats == from_bits == Tensor("x", "BF16", (2,), b"\x49\x40\x00\x80")
     assert decode(from_list).dtype == np.float32
     assert decode(from_list).tolist() == [pi, -0.0]
+
+
+WIDTHS: list[tuple[Any, str, list[Any]]] = [
+    (np.array([[0.1, -2.5, math.inf, 1e-60]]), "FP32", [[0.10000000149011612, -2.5, math.inf, 0.0]]),
+    (np.array([0.1], ">f8"), "FP32", [0.10000000149011612]),
+    (np.array([0.5, 1.0 / 3]), "FP16", [0.5, 0.333251953125]),
+    (np.array([math.pi]), "BF16", [3.140625]),
+    (np.array([0.5], np.float16), "BF16", [0.5]),
+    (np.array([0.1], np.float32), "FP64", [0.10000000149011612]),
+    (np.array([-(1 << 31), (1 << 31) - 1]), "INT32", [-(1 << 31), (1 << 31) - 1]),
+    (np.array([1, 255], np.int16), "UINT8", [1, 255]),
+    (np.array([(1 << 63) - 1], np.uint64), "INT64", [(1 << 63) - 1]),
+    (np.array([[1, 2], [3, 4]]), "FP32", [[1.0, 2.0], [3.0, 4.0]]),
+    (np.array([(1 << 24) + 1], np.int32), "FP32", [16777216.0]),
+    (np.zeros((0, 2)), "FP32", []),
+    (np.zeros(0, np.int64), "INT8", []),
+    (np.float64(0.5), "FP32", 0.5),  # type: ignore[list-item]  # a scalar's tensor is one value
+    (array.array("d", [0.5]), "FP32", [0.5]),
+    (array.array("q", [7]), "INT8", [7]),
+]
+
+
+@pytest.mark.parametrize(("values", "datatype", "expected"), WIDTHS, ids=repr)
+@pytest.mark.parametrize("with_numpy", [True, False], ids=["numpy", "no numpy"])
+def test_arrays_of_another_width_are_converted_as_lists_are(
+    values: Any, datatype: str, expected: Any, with_numpy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Float64 rows fit an FP32 input and int64 fits INT32, with numpy's conversion or Python's own, to the same bytes."""
+    monkeypatch.setattr(tensors, "numpy_if_there", lambda: np if with_numpy else None)
+    sent = encode("x", values, datatype)
+    as_list = encode("x", values.tolist(), datatype)
+    monkeypatch.undo()
+
+    assert decode(sent).tolist() == expected
+    assert (sent.datatype, sent.raw) == (datatype, as_list.raw)
+    assert sent.shape == np.shape(values)
+
+
+def test_what_does_not_fit_is_refused_without_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first value that does not fit is named, whoever converts."""
+    monkeypatch.setattr(tensors, "numpy_if_there", lambda: None)
+
+    for values, datatype, found in (([0.5, 1e39], "FP32", "1e+39"), ([70000.0], "FP16", "70000.0")):
+        with pytest.raises(InvalidRequestError, match=r"what FP.. can hold") as raised:
+            encode("x", array.array("d", values), datatype)
+        assert raised.value.metadata["found"] == found
 
 
 def test_without_a_datatype_values_speak_for_themselves() -> None:

@@ -58,8 +58,11 @@ class Client:
 
         Args:
             model: its name.
-            inputs: by name: numpy arrays and other buffers of the model's datatypes, or nested lists or scalars, which
-                are converted to them (`model_sidecar_client.tensors` has the rules).
+            inputs: a mapping of names to values: numpy arrays and other buffers, nested lists or scalars. They are
+                converted to the model's datatypes, lists and arrays alike: floats are rounded to its width (float64
+                arrays fit an FP32 input), integers take its width if every value fits, and may stand for floats. A
+                float for an integer, or a bool or text for a number, is refused, never guessed
+                (`model_sidecar_client.tensors` has the particulars).
             version: "" for the live version, an exact one, or "@previous" for the standby.
             outputs: the names of those wanted; all by default.
             timeout_s: this call's deadline, the question what the model takes included.
@@ -71,7 +74,8 @@ class Client:
             InvalidRequestError: an input is off; `metadata["tensor"]` names it. Possibly found before sending.
             NotFoundError: no such model or version.
             RefusedError: the version exists but is not resident.
-            UnavailableError: nothing is live (NotReachableError: nothing answers there).
+            UnavailableError: nothing is live (NotReachableError: nothing answers there), and that was so up to three
+                times: UNAVAILABLE is tried again after a short pause, as long as the deadline allows.
             OverloadedError: `retry_after_s` says when to try again.
             DeadlineError: no answer in time.
             InternalError: the model failed on these inputs.

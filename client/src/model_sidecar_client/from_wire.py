@@ -73,6 +73,7 @@ def status_of(status: wire.ModelStatus) -> Status:
         pointer_externally_managed=status.pointer_externally_managed,
         pointer_staleness_seconds=status.pointer_staleness_seconds,
         sidecar=status.sidecar,
+        live_since=_when(status.live_since) if status.HasField("live_since") else None,
     )
 
 

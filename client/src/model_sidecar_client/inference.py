@@ -58,7 +58,17 @@ def predict(call: PredictCall, signatures: Signatures) -> Exchange[Prediction]:
 
     What is remembered may be of a version that is no longer live. So when it leads to an InvalidRequestError, here or
     in the sidecar, it is asked for again, and if the model now takes something else, so is the prediction.
+
+    Raises:
+        InvalidRequestError: inputs without names; nothing was sent.
     """
+    # Not only a Mapping: a table of named columns will do.
+    if not hasattr(call.inputs, "items"):
+        raise InvalidRequestError(
+            f"inputs: found a {type(call.inputs).__name__}, expected a mapping of input names to values, such as "
+            '{"x": rows}',
+            reason="INVALID_INPUT",
+        )
     signature = signatures.get(call.model, call.version)
     if signature is None:
         signature = yield from _learn(call, signatures)

@@ -171,7 +171,12 @@ class LastError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What should answer for one model (`desired`), and what does in this sidecar (`observed`)."""
+    """What should answer for one model (`desired`), and what does in this sidecar (`observed`).
+
+    Attributes:
+        loaded_at: when the live version was loaded, which for a standby that came back was long before it answered.
+        live_since: when it began to answer, without a break since; None too where the sidecar is too old to say.
+    """
 
     model: str
     environment: str
@@ -184,6 +189,7 @@ class Status:
     pointer_externally_managed: bool
     pointer_staleness_seconds: float
     sidecar: str
+    live_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

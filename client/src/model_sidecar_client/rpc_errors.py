@@ -27,6 +27,7 @@ from model_sidecar_client.errors import (
     VerificationFailedError,
 )
 from model_sidecar_client.wire.error_details import ErrorInfo, RetryInfo
+from model_sidecar_client.wire.services import DEPLOYMENT, INFERENCE
 from model_sidecar_client.wire.status import Status
 
 DOMAIN = "model-sidecar"
@@ -53,6 +54,12 @@ _BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
     grpc.StatusCode.DATA_LOSS: InternalError,
 }
 
+# The commonest way to ask somebody who does not know the call.
+_OTHER_SOCKET = {
+    DEPLOYMENT: " (is this the data socket? deployments are asked for at the control socket)",
+    INFERENCE: " (is this the control socket? predictions are asked for at the data socket)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class _Details:
@@ -64,13 +71,14 @@ class _Details:
 
 
 def translated(
-    error: grpc.RpcError, *, target: str, method: str, timeout_s: float | None = None
+    error: grpc.RpcError, *, target: str, service: str, method: str, timeout_s: float | None = None
 ) -> SidecarError:
     """Our error for gRPC's; the caller raises it `from` the original.
 
     Args:
         error: as a synchronous or an aio call raised it.
         target: where the call went, for the message.
+        service: which the RPC belongs to, for the message.
         method: the RPC's name, for the message.
         timeout_s: how long the caller was ready to wait, for the message.
     """
@@ -78,7 +86,13 @@ def translated(
     found = _details(error)
     kind = _class(code, found, error.details() or "")
     message = _message(
-        kind, found, error.details() or code.name, target=target, method=method, timeout_s=timeout_s
+        kind,
+        found,
+        error.details() or code.name,
+        target=target,
+        service=service,
+        method=method,
+        timeout_s=timeout_s,
     )
     ours = kind(message, reason=found.reason, metadata=found.metadata, code=code)
     if isinstance(ours, OverloadedError):
@@ -109,6 +123,7 @@ def _message(
     details: str,
     *,
     target: str,
+    service: str,
     method: str,
     timeout_s: float | None,
 ) -> str:
@@ -120,7 +135,8 @@ def _message(
         waited = "in time" if timeout_s is None else f"within {timeout_s:g} s"
         return f"{method}: no answer from {target} {waited}"
     if kind is NotSupportedError:
-        return f"{method}: what answers at {target} does not know this call: {details}"
+        hint = _OTHER_SOCKET.get(service, "")
+        return f"{method}: what answers at {target} does not know this call: {details}{hint}"
     return f"{method} at {target}: {details}"
 
 

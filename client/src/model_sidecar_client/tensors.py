@@ -2,12 +2,15 @@
 
 What may be sent as a tensor:
 
-- a numpy array (or numpy scalar), an `array.array`, a memoryview, or anything else with a buffer or `__array__`: its
-  element type must be the model's, for nothing is rounded or cut unasked. Two exceptions for BF16, which none of them
-  has: FP32 elements are truncated to BF16, and UINT16 elements are taken as BF16 bits. Arrays of strings or objects
-  count as lists.
-- nested lists or tuples of bool, int, float, str or bytes, or one such scalar: converted to the model's datatype.
-  An int may stand for a float, nothing else for anything else; str is sent as UTF-8.
+- a numpy array (or numpy scalar), an `array.array`, a memoryview, or anything else with a buffer or `__array__`. Arrays
+  of strings or objects count as lists.
+- nested lists or tuples of bool, int, float, str or bytes, or one such scalar; str is sent as UTF-8.
+
+Both are converted to the model's datatype by one rule. Of the kinds bool, integer, float and text, an integer may stand
+for a float, nothing else for anything else. Floats are rounded to the model's width (so float64 arrays fit an FP32
+input), BF16 is cut from FP32. Integers take the model's width if every value fits. A value beyond the datatype's range
+is refused, as is a float where the model takes integers. One exception: integer arrays for BF16 are its bits and must
+be UINT16.
 
 What is received: numpy arrays, the caller's own to change, where numpy is importable; else nested lists. BYTES elements
 are `bytes`, BF16 elements are float32 (or float).
@@ -27,6 +30,7 @@ from typing import Any
 from model_sidecar_client.datatypes import DATATYPES, Datatype, datatype_of_buffer, datatype_of_elements
 from model_sidecar_client.errors import InternalError, InvalidRequestError
 from model_sidecar_client.nested import RaggedError, flattened, nested
+from model_sidecar_client.packing import UnfitError, converted, from_upper_halves, packed
 
 # numpy.ndarray where numpy is importable, nested lists elsewhere. A union would make every caller narrow it.
 Values = Any
@@ -66,19 +70,23 @@ def encode(name: str, values: Values, datatype: str | None) -> Tensor:
     """
     wanted = None if datatype is None else _known(name, datatype)
     view = _view(values)
-    found = None if view is None else datatype_of_buffer((view.format or "B").lstrip("@=<>!"), view.itemsize)
-    if view is None or found is None:
+    buffer = None if view is None else datatype_of_buffer((view.format or "B").lstrip("@=<>!"), view.itemsize)
+    if view is None or buffer is None:
         return _encode_elements(name, values, wanted)
+    found = DATATYPES[buffer]
     raw = view.tobytes()
     if _is_big_endian(view):
         raw = _swapped(raw, view.itemsize)
-    if wanted and wanted.name != found:
-        if wanted.name != "BF16" or found not in {"FP32", "UINT16"}:
+    if wanted and wanted is not found:
+        if not _stands_for(found, wanted):
             raise _mismatch(
-                name, f"{found} ({type(values).__name__})", wanted.name, hint=": convert it first"
+                name, f"{buffer} ({type(values).__name__})", f"{wanted.name} ({_names(wanted.takes)})"
             )
-        raw = raw if found == "UINT16" else _upper_halves(raw)
-    return Tensor(name, wanted.name if wanted else found, tuple(view.shape or ()), raw)
+        try:
+            raw = converted(raw, found, wanted, numpy_if_there())
+        except UnfitError as error:
+            raise _mismatch(name, str(error), f"what {wanted.name} can hold") from None
+    return Tensor(name, (wanted or found).name, tuple(view.shape or ()), raw)
 
 
 def decode(tensor: Tensor) -> Values:
@@ -96,7 +104,7 @@ def decode(tensor: Tensor) -> Values:
         )
     np = numpy_if_there()
     if np is None:
-        raw = tensor.raw if datatype.name != "BF16" else _from_upper_halves(tensor.raw)
+        raw = tensor.raw if datatype.name != "BF16" else from_upper_halves(tensor.raw)
         return nested(tensor.shape, struct.unpack(f"<{count}{datatype.code}", raw))
     if datatype.name == "BF16":
         bits = np.frombuffer(tensor.raw, "<u2").astype("<u4") << 16
@@ -151,12 +159,9 @@ def _encode_elements(name: str, values: Values, wanted: Datatype | None) -> Tens
     if strangers:
         raise _mismatch(name, _names(strangers), f"{wanted.name} ({_names(wanted.takes)})")
     try:
-        if not wanted.size:
-            return Tensor(name, wanted.name, shape, b"".join(map(_prefixed, elements)))
-        raw = struct.pack(f"<{len(elements)}{wanted.code}", *elements)
-    except (struct.error, OverflowError, UnicodeEncodeError):
-        raise _mismatch(name, _first_unfit(wanted, elements), f"what {wanted.name} can hold") from None
-    return Tensor(name, wanted.name, shape, _upper_halves(raw) if wanted.name == "BF16" else raw)
+        return Tensor(name, wanted.name, shape, packed(elements, wanted))
+    except UnfitError as error:
+        raise _mismatch(name, str(error), f"what {wanted.name} can hold") from None
 
 
 def _takes(datatype: Datatype, kind: type) -> bool:
@@ -164,21 +169,12 @@ def _takes(datatype: Datatype, kind: type) -> bool:
     return issubclass(kind, datatype.takes) and (bool in datatype.takes or not issubclass(kind, bool))
 
 
-def _first_unfit(datatype: Datatype, elements: Sequence[Any]) -> str:
-    for element in elements:
-        try:
-            if datatype.size:
-                struct.pack("<" + datatype.code, element)
-            else:
-                _prefixed(element)
-        except (struct.error, OverflowError, UnicodeEncodeError):
-            return ascii(element)[:80]
-    raise AssertionError("all of it fits")
-
-
-def _prefixed(element: str | bytes | bytearray) -> bytes:
-    content = element.encode() if isinstance(element, str) else bytes(element)
-    return struct.pack("<I", len(content)) + content
+def _stands_for(found: Datatype, wanted: Datatype) -> bool:
+    """Whether a buffer of one datatype may be sent as another."""
+    if wanted.name == "BF16" and int in found.takes and float not in found.takes:
+        # No buffer has BF16, so those who have its bits keep them in UINT16; other integers would be a guess.
+        return found.name == "UINT16"
+    return _takes(wanted, found.takes[0])
 
 
 def _split_bytes(tensor: Tensor, count: int) -> list[bytes]:
@@ -218,19 +214,6 @@ def _received(name: str, datatype: str, shape: Sequence[int]) -> tuple[Datatype,
     return DATATYPES[datatype], prod(shape)
 
 
-def _upper_halves(fp32: bytes) -> bytes:
-    """FP32 elements truncated to BF16: of each little-endian four bytes the last two."""
-    halves = bytearray(len(fp32) // 2)
-    halves[0::2], halves[1::2] = fp32[2::4], fp32[3::4]
-    return bytes(halves)
-
-
-def _from_upper_halves(bf16: bytes) -> bytes:
-    fp32 = bytearray(len(bf16) * 2)
-    fp32[2::4], fp32[3::4] = bf16[0::2], bf16[1::2]
-    return bytes(fp32)
-
-
 def _is_big_endian(view: memoryview) -> bool:
     order = (view.format or "B")[0]
     return view.itemsize > 1 and (order in ">!" or (sys.byteorder == "big" and order != "<"))
@@ -247,9 +230,9 @@ def _names(kinds: Sequence[type] | frozenset[type]) -> str:
     return " or ".join(sorted(kind.__name__ for kind in kinds))
 
 
-def _mismatch(name: str, found: str, expected: str, *, hint: str = "") -> InvalidRequestError:
+def _mismatch(name: str, found: str, expected: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"input {name!r}: found {found}, expected {expected}{hint}",
+        f"input {name!r}: found {found}, expected {expected}",
         reason="INVALID_INPUT",
         metadata={"tensor": name, "found": found, "expected": expected},
     )

@@ -49,7 +49,9 @@ class _Way:
         return {"metadata": (*self._metadata, *checked_metadata(metadata or ()))}
 
     def _translated(self, error: grpc.RpcError, ask: Ask, timeout_s: float | None) -> SidecarError:
-        return translated(error, target=self.target, method=ask.method, timeout_s=timeout_s)
+        return translated(
+            error, target=self.target, service=self._service, method=ask.method, timeout_s=timeout_s
+        )
 
 
 class _Deadline:

@@ -14,6 +14,7 @@ from model_sidecar_client.cli.failures import FAILED, Attempt, reported
 from model_sidecar_client.cli.options import (
     F,
     Settings,
+    config_option,
     control_option,
     option,
     output_option,
@@ -40,13 +41,14 @@ def _action_options(function: F) -> F:
                 type=click.IntRange(min=0),
                 help="Refuse unless the ledger's head is this generation (0: an empty ledger).",
             ),
-            option("--request-id", help="Never done twice under one id [a new one]."),
+            option("--request-id", help="Never done twice under one id; a new one if not given."),
             option(
                 "--on-behalf-of", default="", also_from="CI_USER", help="For whom, as a claim for the ledger."
             ),
             option(
                 "--source-commit", default="", also_from="GIT_COMMIT", help="From which commit, as a claim."
             ),
+            config_option(),
             control_option(),
             timeout_option(),
             output_option(),
@@ -76,7 +78,11 @@ def deploy(model: str, version: str, *, allow_schema_change: bool, **options: An
 
 @click.command(short_help="Make an earlier version live again.")
 @click.argument("model")
-@option("--to", metavar="VERSION", help="Go back to this version [the last good one that is not live].")
+@option(
+    "--to",
+    metavar="VERSION",
+    help="Go back to this version; if not given, to the last good one that is not live.",
+)
 @option("--to-generation", type=click.IntRange(min=1), help="Go back to the version of this record.")
 @_action_options
 def rollback(model: str, to: str | None, to_generation: int | None, **options: Any) -> None:

@@ -6,8 +6,9 @@
     [deploy]                                     # a table per command goes before the top
     timeout = "2m"
 
-`model-sidecar` may keep its own tables ([serve], …) in the same file. Everything else that is unknown is an error, for
-a misspelt key would silently not count.
+Of two files, one named before and one after the command, the latter counts alone. `model-sidecar` may keep its own
+tables ([serve], …) in the same file. Everything else that is unknown is an error, for a misspelt key would silently not
+count.
 """
 
 from __future__ import annotations
@@ -17,20 +18,32 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 _OF_THE_SERVER = frozenset({"serve", "publish", "verify", "store-check", "demo", "probe"})
 _NOT_FOR_FILES = frozenset({"config", "help"})
 
 
 def take_config_file(context: click.Context, _param: click.Parameter, path: str | None) -> None:
-    """The callback of --config: make the file's values the defaults of all options."""
+    """The callback of --config, before or after the command: make the file's values the defaults of all options."""
     if path is None:
         return
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise click.UsageError(f"configuration file {path}: {error}") from error
-    context.default_map = _defaults(document, context.command, path)
+    program = context.find_root()
+    defaults = _defaults(document, program.command, path)
+    if context is program:
+        context.default_map = defaults
+        return
+    # The program's options have been read by now: what an earlier file gave them no longer counts.
+    for name in program.params:
+        if program.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+            program.set_parameter_source(name, ParameterSource.DEFAULT)
+            program.params[name] = None
+    inherited = {name: value for name, value in defaults.items() if not isinstance(value, dict)}
+    context.default_map = inherited | defaults.get(str(context.command.name), {})
 
 
 def _defaults(document: dict[str, Any], program: click.Command, path: str) -> dict[str, Any]:

@@ -48,6 +48,11 @@ def one_line(value: Any) -> str:
     return json.dumps(document(value), allow_nan=False).replace("\x7f", "\\u007f")
 
 
+def readable(value: Any) -> str:
+    """The value's JSON on one line for a person: letters stay letters, so `text.printable` has to see it still."""
+    return json.dumps(document(value), allow_nan=False, ensure_ascii=False)
+
+
 def indented(value: Any) -> str:
     """The value's JSON for a file or a person."""
     return json.dumps(document(value), allow_nan=False, indent=2).replace("\x7f", "\\u007f")

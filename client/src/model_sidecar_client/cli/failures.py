@@ -14,7 +14,7 @@ from model_sidecar_client.cli.text import printable
 if TYPE_CHECKING:
     from model_sidecar_client.errors import SidecarError
 
-FAILED, TIMED_OUT, VERIFICATION_FAILED, CONFLICT, NOT_REACHABLE, INTERRUPTED = 1, 3, 4, 5, 7, 130
+FAILED, USAGE, TIMED_OUT, VERIFICATION_FAILED, CONFLICT, NOT_REACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 7, 130
 
 # The sidecar's own messages say what to do; this adds what only a shell knows.
 _BY_REASON = {
@@ -66,6 +66,11 @@ def _explained(error: SidecarError, attempt: Attempt) -> tuple[int, str]:
 
     advice = _BY_REASON.get(error.reason, "")
     match error:
+        case errors.InvalidRequestError() if error.reason == "INVALID_NAME":
+            # A typing mistake; `model-sidecar` finds the same one by itself, and ends with the same code.
+            return USAGE, _line(attempt, "refused", error, advice)
+        case errors.NotSupportedError():
+            return FAILED, _line(attempt, "failed", error, f"is {attempt.target_option} right?")
         case errors.VerificationFailedError():
             return VERIFICATION_FAILED, _line(attempt, "refused", error, "what was live answers on")
         case errors.ConflictError():

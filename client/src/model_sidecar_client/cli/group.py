@@ -10,12 +10,11 @@ from typing import Any
 import click
 
 from model_sidecar_client.cli import acting, looking, predicting
-from model_sidecar_client.cli.config_file import take_config_file
 from model_sidecar_client.cli.failures import INTERRUPTED
 from model_sidecar_client.cli.options import (
+    config_option,
     control_option,
     data_option,
-    option,
     output_option,
     timeout_option,
 )
@@ -61,20 +60,18 @@ def _print_version(context: click.Context, _param: click.Parameter, wanted: bool
     callback=_print_version,
     help="Show it and exit.",
 )
-@option(
-    "--config",
-    is_eager=True,
-    expose_value=False,
-    callback=take_config_file,
-    metavar="FILE",
-    help="TOML file of option values.",
-)
+@config_option(before_command=True)
 @control_option(before_command=True)
 @data_option(before_command=True)
 @timeout_option(before_command=True)
 @output_option(before_command=True)
 def main(**_settings: object) -> None:
-    """Deploy, roll back, look at and try the models of a model-sidecar."""
+    """Deploy, roll back, look at and try the models of a model-sidecar.
+
+    An option is taken from the command line, else from its environment variable, else from the file of --config. That
+    file is TOML, and its keys are named like the options: environment = "prod". At its top, a key counts for every
+    command that has the option; in a table named like a command, for this command, and before the top.
+    """
     # gRPC's own log lines would stand among our words; whoever wants them sets the variable.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     for stream in (sys.stdout, sys.stderr):

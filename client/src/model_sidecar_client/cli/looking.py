@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +12,7 @@ from model_sidecar_client.cli.failures import Attempt, reported
 from model_sidecar_client.cli.options import (
     F,
     Settings,
+    config_option,
     control_option,
     option,
     output_option,
@@ -31,7 +32,7 @@ _VERSIONS_HEAD = ("VERSION", "STATE", "TRAINED", "DATA", "PREPROCESSING", "FRAME
 
 def _looking_options(function: F) -> F:
     """The options of every command that only looks."""
-    for add in (output_option(), timeout_option(), control_option()):
+    for add in (output_option(), timeout_option(), control_option(), config_option()):
         function = add(function)
     return function
 
@@ -42,12 +43,15 @@ def _looking_options(function: F) -> F:
 @option("--watch", is_flag=True, help="Print it again after every change, until interrupted.")
 @_looking_options
 def status(model: str, environment: str, *, watch: bool, **_of_the_program: Any) -> None:
-    """What should answer for MODEL, and what does; without MODEL, for every model of the sidecar."""
-    if watch and not (model and environment):
-        raise click.UsageError("--watch follows one model: name MODEL and --environment")
+    """What should answer for MODEL, and what does; without MODEL, for every model of the sidecar.
+
+    With --watch there is one model to follow: MODEL may be left out where the sidecar has no other.
+    """
     chosen = settings()
     with _operator(chosen) as operator, reported(Attempt(what="status", target_option="--control")):
         if watch:
+            if not (model and environment):
+                model, environment = _only_one(operator.status(model, environment=environment))
             _print_changes(operator.watch(model, environment=environment, timeout_s=chosen.timeout_s), chosen)
             return
         statuses = operator.status(model, environment=environment)
@@ -103,6 +107,17 @@ def _operator(chosen: Settings) -> Operator:
     )
 
 
+def _only_one(statuses: Sequence[Status]) -> tuple[str, str]:
+    """The model and environment of the one status that there is; else a usage error that lists them."""
+    there_are = [f"{each.model} --environment {each.environment}" for each in statuses]
+    if len(there_are) != 1:
+        raise click.UsageError(
+            f"--watch follows one model, and there are {len(there_are)} here: name MODEL and --environment"
+            + "".join(f"\n  {printable(each)}" for each in there_are)
+        )
+    return statuses[0].model, statuses[0].environment
+
+
 def _print_changes(statuses: Iterable[Status], chosen: Settings) -> None:
     head: list[tuple[str, ...]] = [_STATUS_HEAD]
     for each in statuses:
@@ -117,19 +132,15 @@ def _print_changes(statuses: Iterable[Status], chosen: Settings) -> None:
 
 def _status_row(each: Status) -> tuple[str, ...]:
     observed, desired = each.observed, each.desired
-    differs = desired and (
-        observed is None or (desired.version, desired.generation) != (observed.version, observed.generation)
-    )
     return (
         each.model,
         each.environment,
         str(each.state),
         observed.version if observed else "",
         str(observed.generation) if observed and observed.generation else "",
-        # Only where they differ is there something to see.
-        desired.version if desired and differs else "",
+        desired.version if desired else "",
         " ".join(resident.version for resident in each.resident if resident.role == "standby"),
-        moment(each.loaded_at),
+        moment(each.live_since),
     )
 
 

@@ -1,7 +1,7 @@
 """Options: each is also an environment variable and a key of the configuration file, and some stand in two places.
 
 Precedence: command line, environment, configuration file, default. The options of the whole program (`--control`,
-`--data`, `--timeout`, `--output`) are taken before and after the command's name; after it is nearer, and wins.
+`--config`, `--data`, `--timeout`, `--output`) are taken before and after the command's name; after it is nearer, and wins.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from model_sidecar_client.cli.config_file import take_config_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,6 +72,19 @@ def _option_of_both(*declarations: str, before_command: bool, **attributes: Any)
     return click.option(*declarations, **attributes)
 
 
+def config_option(*, before_command: bool = False) -> Callable[[F], F]:
+    """--config."""
+    return _option_of_both(
+        "--config",
+        before_command=before_command,
+        is_eager=True,
+        expose_value=False,
+        callback=take_config_file,
+        metavar="FILE",
+        help="TOML file of option values; `sidecarctl --help` says what stands in it.",
+    )
+
+
 def control_option(*, before_command: bool = False) -> Callable[[F], F]:
     """--control."""
     return _option_of_both(
@@ -77,7 +92,7 @@ def control_option(*, before_command: bool = False) -> Callable[[F], F]:
         before_command=before_command,
         type=target,
         metavar="TARGET",
-        help=f"Control socket [{DEFAULT_CONTROL}].",
+        help=f"Control socket; {DEFAULT_CONTROL} if not given.",
     )
 
 
@@ -88,7 +103,7 @@ def data_option(*, before_command: bool = False) -> Callable[[F], F]:
         before_command=before_command,
         type=target,
         metavar="TARGET",
-        help=f"Data socket [{DEFAULT_DATA}].",
+        help=f"Data socket; {DEFAULT_DATA} if not given.",
     )
 
 
@@ -99,7 +114,7 @@ def timeout_option(*, before_command: bool = False) -> Callable[[F], F]:
         before_command=before_command,
         type=duration,
         metavar="DURATION",
-        help="How long to wait: 5, 5s, 500ms, 2m [deploy, rollback: 60s; else 5s].",
+        help="How long to wait, such as 5, 5s, 500ms or 2m; if not given, deploy and rollback wait 60s, the others 5s.",
     )
 
 
@@ -110,7 +125,7 @@ def output_option(*, before_command: bool = False) -> Callable[[F], F]:
         "--output",
         before_command=before_command,
         type=click.Choice(["text", "json"]),
-        help="For people or for programs [text].",
+        help="For people (text, if not given) or for programs.",
     )
 
 

@@ -11,9 +11,16 @@ from typing import Any
 
 import click
 
-from model_sidecar_client.cli.documents import indented, one_line
+from model_sidecar_client.cli.documents import indented, readable
 from model_sidecar_client.cli.failures import Attempt, reported
-from model_sidecar_client.cli.options import data_option, option, output_option, settings, timeout_option
+from model_sidecar_client.cli.options import (
+    config_option,
+    data_option,
+    option,
+    output_option,
+    settings,
+    timeout_option,
+)
 from model_sidecar_client.cli.text import table
 
 _DEFAULT_TIMEOUT_S = 5.0
@@ -23,7 +30,8 @@ _DEFAULT_TIMEOUT_S = 5.0
 @click.argument("model")
 @option("--input", "input_", metavar="FILE", help='JSON: {"input name": nested lists}; - is stdin.')
 @option("--npz", metavar="FILE", help="A numpy .npz file with an array per input (needs numpy).")
-@option("--version", default="", help="An exact version, or @previous [the live one].")
+@option("--version", default="", help="An exact version, or @previous; the live one if not given.")
+@config_option()
 @data_option()
 @timeout_option()
 @output_option()
@@ -41,7 +49,7 @@ def predict(model: str, input_: str | None, npz: str | None, version: str, **_of
     if chosen.is_json:
         click.echo(indented(answer))
         return
-    rows = [[f"output {name}", one_line(values)] for name, values in answer.outputs.items()]
+    rows = [[f"output {name}", readable(values)] for name, values in answer.outputs.items()]
     rows += [["version", answer.version], ["prediction id", answer.prediction_id]]
     for line in table(rows):
         click.echo(line)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
+from model_sidecar_client.testing.names import checked_version
 from model_sidecar_client.testing.script import Failure
 from model_sidecar_client.testing.shelf import Model, Shelf, manifest_sha256
 from model_sidecar_client.wire import deployment as wire
@@ -25,7 +26,7 @@ class ControlPlane:
     def Deploy(self, request: wire.DeployRequest, context: grpc.ServicerContext) -> wire.DeployResponse:
         started = time.monotonic()
         with self._shelf.model(request.model, request.environment) as model:
-            record, replayed = self._act(model, request, wire.ACTION_DEPLOY, lambda: request.version)
+            record, replayed = self._act(model, request, wire.ACTION_DEPLOY, lambda: _named(request.version))
         return wire.DeployResponse(
             record=record, took_ms=(time.monotonic() - started) * 1000, replayed=replayed
         )
@@ -48,7 +49,8 @@ class ControlPlane:
             with self._shelf.model(request.model, environment) as model:
                 return wire.GetStatusResponse(statuses=[self._status(model)])
         with self._shelf.models() as models:
-            return wire.GetStatusResponse(statuses=[self._status(model) for model in models.values()])
+            asked = models.values() if environment in {None, self._shelf.environment} else ()
+            return wire.GetStatusResponse(statuses=[self._status(model) for model in asked])
 
     def WatchStatus(
         self, request: wire.WatchStatusRequest, context: grpc.ServicerContext
@@ -151,21 +153,23 @@ class ControlPlane:
             for standing in (status.desired, status.observed):
                 standing.generation, standing.version = head.generation, head.version
                 standing.record_sha256, standing.manifest_sha256 = head.record_sha256, head.manifest_sha256
-            status.loaded_at.CopyFrom(head.timestamp)
-            status.resident.add(version=model.live, manifest_sha256=head.manifest_sha256, role="live")
-        if model.standby:
-            status.resident.add(
-                version=model.standby,
-                manifest_sha256=manifest_sha256(model.name, model.standby),
-                role="standby",
-            )
+            status.loaded_at.CopyFrom(model.loaded_by[model.live].timestamp)
+            status.live_since.CopyFrom(model.live_by.timestamp)
+        for version, role in ((model.live, "live"), (model.standby, "standby")):
+            if version:
+                status.resident.add(
+                    version=version,
+                    manifest_sha256=manifest_sha256(model.name, version),
+                    role=role,
+                    loaded_at=model.loaded_by[version].timestamp,
+                )
         return status
 
 
 def _target(model: Model, request: wire.RollbackRequest) -> str:
     match request.WhichOneof("target"):
         case "version":
-            return request.version
+            return _named(request.version)
         case "generation":
             if not 1 <= request.generation <= model.generation:
                 raise Failure(
@@ -176,6 +180,13 @@ def _target(model: Model, request: wire.RollbackRequest) -> str:
             return model.ledger[request.generation - 1].version
         case _:
             return model.good_previous()
+
+
+def _named(version: str) -> str:
+    try:
+        return checked_version(version)
+    except ValueError as error:
+        raise Failure(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_NAME", str(error)) from None
 
 
 def _check_expected(model: Model, request: wire.DeployRequest | wire.RollbackRequest) -> None:

@@ -37,6 +37,9 @@ class Model:
     versions: dict[str, Published] = field(default_factory=dict)
     ledger: list[wire.Record] = field(default_factory=list)
     standby: str = ""
+    # The records with which each version came into memory, and with which the live one began to answer.
+    loaded_by: dict[str, wire.Record] = field(default_factory=dict)
+    live_by: wire.Record = field(default_factory=wire.Record)
 
     @property
     def live(self) -> str:
@@ -90,7 +93,10 @@ class Model:
 
     def append(self, record: wire.Record) -> None:
         """Make a record the head."""
-        self.standby = self.live if self.live != record.version else self.standby
+        if record.version not in {self.live, self.standby}:
+            self.loaded_by[record.version] = record
+        if record.version != self.live:
+            self.standby, self.live_by = self.live, record
         record.record_sha256 = hashlib.sha256(record.SerializeToString(deterministic=True)).hexdigest()
         self.ledger.append(record)
 

@@ -11,8 +11,10 @@ from typing import Self
 
 import grpc
 
+from model_sidecar_client.datatypes import DATATYPES
 from model_sidecar_client.testing.control_plane import ControlPlane
 from model_sidecar_client.testing.data_plane import DataPlane, inputs_of
+from model_sidecar_client.testing.names import checked_environment, checked_model, checked_version
 from model_sidecar_client.testing.script import Failure, Hold, Received, Script, Scripted
 from model_sidecar_client.testing.shelf import Answer, Model, Published, Shelf
 from model_sidecar_client.wire import deployment as wire
@@ -27,7 +29,8 @@ class StandInSidecar:
     """A sidecar that answers without a model, for the tests of applications and operators' tools.
 
     It serves both planes on one socket of its own, from `start` (or the beginning of a `with` block) to `close`. Any
-    thread may use it.
+    thread may use it. What the real sidecar could not have (a name off its grammar, a method or datatype that there is
+    not) is a ValueError, so that a typing mistake does not pass for a test.
 
     Attributes:
         environment: the one environment that it deploys to.
@@ -40,7 +43,7 @@ class StandInSidecar:
             environment: the one environment that it deploys to.
             tcp: listen on a free port of 127.0.0.1 instead of on a Unix socket in a temporary directory.
         """
-        self.environment = environment
+        self.environment = checked_environment(environment)
         self._shelf = Shelf(environment)
         self._script = Script()
         self._tcp = tcp
@@ -97,6 +100,13 @@ class StandInSidecar:
             inputs: the datatypes that it takes.
             problem: the reason, such as "DIGEST_MISMATCH", for which it fails verification.
         """
+        checked_model(model)
+        checked_version(version)
+        for name, datatype in (inputs or {}).items():
+            if datatype not in DATATYPES:
+                raise ValueError(
+                    f"input {name!r}: found {datatype!r}, expected one of {', '.join(DATATYPES)}"
+                )
         with self._shelf.changing() as models:
             shelved = models.setdefault(model, Model(model))
             shelved.versions[version] = Published(version, outputs or {}, dict(inputs or {}), problem)
@@ -128,15 +138,23 @@ class StandInSidecar:
             retry_after_s: sent as retry pushback.
             times: how many calls.
         """
-        self._script.fail(method, Failure(code, reason, message, dict(metadata or {}), retry_after_s), times)
+        if times < 1 or code is grpc.StatusCode.OK:
+            raise ValueError(
+                f"found {times} calls to fail with {code.name}, expected at least 1 and an error"
+            )
+        self._script.fail(
+            _checked_method(method),
+            Failure(code, reason, message, dict(metadata or {}), retry_after_s),
+            times,
+        )
 
     def hold(self, method: str) -> Hold:
         """Hold every call of this method until the returned hold is released, or its `with` block ends."""
-        return self._script.hold(method)
+        return self._script.hold(_checked_method(method))
 
     def received(self, method: str | None = None) -> list[Received]:
         """The calls that arrived so far, oldest first: of this method, or all."""
-        return self._script.received(method)
+        return self._script.received(None if method is None else _checked_method(method))
 
     def start(self) -> None:
         """Listen."""
@@ -183,3 +201,13 @@ class StandInSidecar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _checked_method(method: str) -> str:
+    """The RPC's name, or ValueError for one that the stand-in never answers."""
+    known = [name for plane in (DataPlane, ControlPlane) for name in vars(plane) if not name.startswith("_")]
+    if method not in known:
+        raise ValueError(
+            f"method {method!r} is not one of the stand-in's: expected one of {', '.join(known)}"
+        )
+    return method
