@@ -118,6 +118,33 @@ def test_validate_only_moves_nothing(control: Control, call: SimpleNamespace) ->
     assert control.stage.residents().live is None
 
 
+def test_a_draft_is_not_called_committed(call: SimpleNamespace) -> None:
+    """The record in an answer to validate_only says DRAFT, that of an order COMMITTED."""
+    draft = call.Deploy(DeployRequest(**order(version=A, validate_only=True)), timeout=RPC_S).record
+    done = call.Deploy(DeployRequest(**order(version=A)), timeout=RPC_S).record
+    assert (draft.status, draft.record_sha256) == ("DRAFT", "")
+    assert (done.status, done.record_sha256[:7]) == ("COMMITTED", "sha256:")
+    back = call.Rollback(RollbackRequest(**order(version=A, validate_only=True)), timeout=RPC_S).record
+    assert (back.status, back.record_sha256) == ("DRAFT", "")
+
+
+def test_nothing_is_loaded_for_a_validation_that_nobody_waits_for(
+    control: Control, call: SimpleNamespace
+) -> None:
+    """A validate_only order whose caller gives up while it waits its turn is dropped, and says that nothing changed."""
+    gate = control.shelf.hold(A)
+    first = call.Deploy.future(DeployRequest(**order(version=A, validate_only=True)), timeout=RPC_S)
+    assert control.shelf.begun[A].wait(WAIT_S)
+    with pytest.raises(grpc.RpcError) as caught:
+        call.Deploy(DeployRequest(**order(version=B, validate_only=True)), timeout=0.3)
+    assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
+    control.meters.wait_ended("/model_sidecar.v1.DeploymentService/Deploy", "DEADLINE_EXCEEDED", "CANCELLED")
+    gate.set()
+    assert first.result().record.version == A
+    call.Deploy(DeployRequest(**order(version=C)), timeout=RPC_S)
+    assert control.shelf.attempts[B] == 0
+
+
 def test_a_stale_expectation_loses_and_learns_who_won(control: Control, call: SimpleNamespace) -> None:
     """Another head than expected is ABORTED with the winner's generation, version and actor; 0 means an empty ledger."""
     call.Deploy(DeployRequest(**order(version=A, expected_generation=0)), timeout=RPC_S)
@@ -153,6 +180,7 @@ def test_a_version_that_fails_verification_says_so(control: Control, call: Simpl
         ({"request_id": "two words"}, StatusCode.INVALID_ARGUMENT, "request_id"),
         ({"request_id": "x" * 65}, StatusCode.INVALID_ARGUMENT, "request_id"),
         ({"reason": "x" * 4097}, StatusCode.INVALID_ARGUMENT, "at most 4096"),
+        ({"reason": "\N{ROCKET}" * 4096}, StatusCode.INVALID_ARGUMENT, "16384 bytes in UTF-8: at most 8192"),
         ({"on_behalf_of": "x" * 257}, StatusCode.INVALID_ARGUMENT, "on_behalf_of has 257"),
         ({"source_commit": "x" * 257}, StatusCode.INVALID_ARGUMENT, "source_commit has 257"),
     ],
@@ -165,6 +193,7 @@ def test_an_order_that_makes_no_sense_is_refused(
     assert error.code() is code
     assert words in error.details()
     assert control.ledger.head is None
+    assert not control.shelf.loaded
 
 
 def test_an_empty_environment_means_this_ones(call: SimpleNamespace) -> None:
@@ -177,6 +206,14 @@ def test_terminal_escapes_never_reach_the_ledger(control: Control, call: SimpleN
     """Control characters in a reason are recorded as their escapes."""
     answer = call.Deploy(DeployRequest(**order(version=A, reason="a\x1b[31m\u202eb\ttab")), timeout=RPC_S)
     assert answer.record.reason == "a\\x1b[31m\\u202eb tab"
+
+
+def test_control_characters_make_no_text_too_long(call: SimpleNamespace) -> None:
+    """A character that is escaped counts as one; where its escape would find no room, a question mark stands for it."""
+    texts = {"reason": "x" * 4095 + "\x1b", "on_behalf_of": "y" * 255 + "\u202e"}
+    record = call.Deploy(DeployRequest(**order(version=A, **texts)), timeout=RPC_S).record
+    assert record.reason == "x" * 4095 + "?"
+    assert record.actor.on_behalf_of == "y" * 255 + "?"
 
 
 def test_a_caller_that_gives_up_ends_its_wait_and_not_the_order(
@@ -210,6 +247,23 @@ def test_statuses_tell_what_should_be_from_what_is(control: Control, call: Simpl
     assert status.resident[1].manifest_sha256 == record.manifest_sha256
     assert status.loaded_at.seconds > 0
     assert not call.GetStatus(GetStatusRequest(environment="staging"), timeout=RPC_S).statuses
+
+
+def test_a_status_says_since_when_the_live_version_answers(control: Control, call: SimpleNamespace) -> None:
+    """A version that comes back from standby answers since then, however long ago it was loaded."""
+
+    def status() -> Any:
+        (found,) = call.GetStatus(GetStatusRequest(), timeout=RPC_S).statuses
+        return found
+
+    assert not status().HasField("live_since")
+    for version in (A, B):
+        call.Deploy(DeployRequest(**order(version=version)), timeout=RPC_S)
+    second = status().live_since.ToDatetime()
+    call.Rollback(RollbackRequest(**order()), timeout=RPC_S)
+    back = status()
+    assert back.observed.version == A
+    assert back.loaded_at.ToDatetime() < second < back.live_since.ToDatetime()
 
 
 def test_a_watch_shows_each_change_until_it_is_ended(control: Control, call: SimpleNamespace) -> None:
@@ -277,6 +331,24 @@ def test_waiting_deploys_are_bounded_and_never_in_the_way_of_a_rollback(
     gate.set()
     for each in waiting:
         each.exception(timeout=WAIT_S)
+
+
+def test_rollbacks_that_wait_are_never_in_the_way_of_one_to_the_standby(
+    control: Control, call: SimpleNamespace
+) -> None:
+    """Twenty rollbacks wait for a slow load; a plain one, whose target is in memory, is answered at once."""
+    for version in (A, B):
+        call.Deploy(DeployRequest(**order(version=version)), timeout=RPC_S)
+    gate = control.shelf.hold(C)
+    waiting = [call.Rollback.future(RollbackRequest(**order(version=C)), timeout=RPC_S) for _ in range(20)]
+    assert control.shelf.begun[C].wait(WAIT_S)
+
+    assert call.Rollback(RollbackRequest(**order()), timeout=RPC_S).record.version == A
+
+    gate.set()
+    for each in waiting:
+        each.exception(timeout=WAIT_S)
+    assert not [each for each in waiting if each.code() is StatusCode.RESOURCE_EXHAUSTED]
 
 
 def test_the_ledger_is_read_page_by_page(control: Control, call: SimpleNamespace) -> None:
@@ -368,6 +440,30 @@ def test_a_version_is_verified_without_being_loaded(control: Control, call: Simp
     assert "model.onnx" in bad.problem
     error = refused(call.VerifyVersion, VerifyVersionRequest(model="adder", version=C))
     assert (error.code(), error_info(error).reason) == (StatusCode.NOT_FOUND, "VERSION_NOT_FOUND")
+
+
+def test_a_version_that_was_replaced_does_not_verify(control: Control, call: SimpleNamespace) -> None:
+    """A directory that is in order, and is not what was deployed under its name, is MANIFEST_CHANGED."""
+    call.Deploy(DeployRequest(**order(version=A)), timeout=RPC_S)
+    shelve(control, A)
+    answer = call.VerifyVersion(VerifyVersionRequest(model="adder", version=A), timeout=RPC_S)
+    assert (answer.verified, answer.reason) == (False, "MANIFEST_CHANGED")
+
+
+def test_what_is_in_memory_is_listed_as_it_is_there(control: Control, call: SimpleNamespace) -> None:
+    """The live version and the standby are shown with the manifests that they were loaded with, not those on disk now."""
+    loaded = {}
+    for version in (A, C):
+        loaded[version] = call.Deploy(DeployRequest(**order(version=version)), timeout=RPC_S).record
+        shelve(control, version)
+    (control.store / "adder" / A / "manifest.json").write_text("damaged")
+
+    found = call.ListVersions(ListVersionsRequest(model="adder"), timeout=RPC_S).versions
+
+    assert [(each.version, each.state, each.manifest_sha256) for each in found] == [
+        (C, "live", loaded[C].manifest_sha256),
+        (A, "standby", loaded[A].manifest_sha256),
+    ]
 
 
 def test_over_tcp_the_actor_is_only_an_address(tmp_path: Path) -> None:

@@ -14,13 +14,16 @@ import grpc
 import numpy as np
 import pytest
 from grpc import StatusCode
-from support.rpc_models import POOLED_S, WAIT_S, ComputedModel
+from support.candidates import Candidates
+from support.rpc_models import INLINE_S, POOLED_S, WAIT_S, ComputedModel, counted_loop
 from support.rpc_plane import ECHO, RPC_S, Noted, Plane, error_info, infer_request
 
 from model_sidecar.errors import DeadlineOverError
 from model_sidecar.events import Draining
+from model_sidecar.model.loader import load
+from model_sidecar.model.rehearsal import rehearse
 from model_sidecar.rpc.predicting import Call, Predictor
-from model_sidecar_client.wire.inference import ModelReadyRequest, ServerLiveRequest
+from model_sidecar_client.wire.inference import ModelInferRequest, ModelReadyRequest, ServerLiveRequest
 
 ROW = np.array([1.5, -2.0], dtype="<f4").tobytes()
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -71,6 +74,55 @@ def test_a_quick_model_runs_on_the_loop_and_a_slow_one_in_a_lane(plane: Plane, c
     plane.publish(slow)
     call.ModelInfer(infer_request(ROW), timeout=RPC_S)
     assert slow.threads == {"lane_0"}
+
+
+def counting(turns: int) -> ModelInferRequest:
+    request = infer_request(ROW)
+    request.inputs.add(name="turns", datatype="INT64", shape=[])
+    request.raw_input_contents.append(np.int64(turns).tobytes())
+    return request
+
+
+def test_a_model_whose_cost_is_in_its_values_leaves_the_loop(tmp_path: Path) -> None:
+    """A rehearsal with zeros finds a loop cheap; after one dear prediction others are answered beside the next."""
+    candidates, plane = Candidates(tmp_path / "store"), Plane(tmp_path, lanes=2)
+    verified = candidates.verify(counted_loop())
+    model = load(verified)
+    rehearse(model, verified, timeout_s=WAIT_S)
+    assert model.cost_s < 200e-6, "cheap enough for the loop"
+    with plane.running(), plane.calling() as call:
+        plane.publish(model)
+        call.ModelInfer(counting(20_000), timeout=RPC_S)  # the one that is learned from
+
+        slow = call.ModelInfer.future(counting(1_000_000), timeout=RPC_S)
+        wait_working(plane, 1)
+        assert call.ModelInfer(counting(1), timeout=RPC_S).model_version == model.version
+        assert call.ServerLive(ServerLiveRequest(), timeout=RPC_S).live
+        assert not slow.done()
+        assert slow.result().model_version == model.version
+    model.close()
+    candidates.close()
+
+
+def test_waiting_is_not_held_against_a_model(plane: Plane, call: SimpleNamespace) -> None:
+    """What counts is the loop's own work: a quick model stays on the loop after a run that had to wait."""
+    model = ComputedModel()
+    model.hold()
+    plane.publish(model)
+    threading.Timer(0.05, model.gate.set).start()
+    call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+    call.ModelInfer(infer_request(ROW), timeout=RPC_S)
+    assert model.threads == {"data-plane"}
+
+
+def test_what_was_never_measured_at_such_a_size_runs_in_a_lane(plane: Plane, call: SimpleNamespace) -> None:
+    """However cheap it would be in proportion: a cost may grow faster than the rows do."""
+    model = ComputedModel(cost_s=1e-9, warm_bytes=8)
+    plane.publish(model)
+    call.ModelInfer(infer_request(ROW * 100, shape=(100, 2)), timeout=RPC_S)
+    assert model.threads == {"data-plane"}
+    call.ModelInfer(infer_request(ROW * 400, shape=(400, 2)), timeout=RPC_S)
+    assert model.threads == {"data-plane", "lane_0"}
 
 
 def test_a_slow_model_does_not_hold_up_the_loop(plane: Plane, call: SimpleNamespace) -> None:
@@ -259,3 +311,45 @@ def test_stopping_gives_the_socket_back_and_can_be_repeated(tmp_path: Path) -> N
         assert Path(plane.bound[0].path or "").is_socket()
     assert not plane.folder.exists(), list(plane.folder.iterdir())
     plane.server.stop()
+
+
+@pytest.mark.parametrize("cost_s", [INLINE_S, POOLED_S])
+def test_a_run_that_never_returns_does_not_keep_the_process(tmp_path: Path, cost_s: float) -> None:
+    """Draining and stopping end a second after the grace, with the loop or a lane in the middle of a run."""
+    plane = Plane(tmp_path, lanes=1)
+    plane.bound = plane.server.start()
+    model = ComputedModel(cost_s=cost_s)
+    model.hold()
+    plane.publish(model)
+    with plane.calling() as call:
+        endless = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+        wait_begun(model)
+        begun = time.monotonic()
+        plane.server.drain(0.2)
+        plane.server.stop()
+        assert time.monotonic() - begun < 2
+        model.gate.set()
+        plane.server._thread.join(WAIT_S)
+        endless.cancel()
+    assert not plane.server._thread.is_alive()
+    plane.folder.rmdir()
+
+
+def test_a_second_stop_amid_a_drain_is_quick_and_quiet(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Told again to stop, the server gives up what is in flight at once, and prints no tracebacks about it."""
+    plane = Plane(tmp_path, lanes=1)
+    with plane.running(), plane.calling() as call:
+        model = held(plane)
+        given_up = [call.ModelInfer.future(infer_request(ROW), timeout=RPC_S) for _ in range(3)]
+        wait_begun(model)
+        wait_working(plane, 3)
+        draining = threading.Thread(target=plane.server.drain, args=(WAIT_S,))
+        draining.start()
+        plane.server.stop()
+        draining.join(2)
+        assert not draining.is_alive()
+        assert {each.code() for each in given_up} <= {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+        model.gate.set()
+    assert "Traceback" not in capfd.readouterr().err

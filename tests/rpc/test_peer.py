@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,15 @@ import pytest
 from support.rpc_control import WAIT_S, Control, order
 from support.rpc_plane import RPC_S
 
+from model_sidecar.errors import NotFoundError
 from model_sidecar.rpc.peer import Peer, outgoing_name, peer_of
 from model_sidecar_client.wire import services
-from model_sidecar_client.wire.deployment import DeployRequest, GetStatusRequest, ListVersionsRequest
+from model_sidecar_client.wire.deployment import (
+    DeployRequest,
+    GetStatusRequest,
+    ListVersionsRequest,
+    VerifyVersionRequest,
+)
 
 VERSION = "2024.01.10.prod"
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -136,24 +143,125 @@ def test_garbage_and_silence_at_the_door_harm_nobody(control: Control) -> None:
         each.close()
 
 
-def test_more_connections_than_the_door_takes_are_closed_and_the_rest_answered(control: Control) -> None:
-    """Over 128 open connections the next is closed at once; when one goes, the next is let in."""
+def connected(control: Control) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.connect(str(control.socket))  # waits for its turn, which a socket with a timeout does not
+    made.settimeout(WAIT_S)
+    return made
+
+
+def is_closed(made: socket.socket, *, within_s: float) -> bool:
+    made.settimeout(within_s)
+    with suppress(TimeoutError):
+        while made.recv(1 << 16):
+            pass
+        return True
+    return False
+
+
+def test_idle_connections_shut_nobody_out(control: Control) -> None:
+    """Two hundred callers that only connect do not keep an operator from being answered at once."""
+    idle = [connected(control) for _ in range(200)]
+    begun = time.monotonic()
+    with control.calling() as call:
+        assert call.GetStatus(GetStatusRequest(), timeout=RPC_S).statuses
+        assert call.Deploy(DeployRequest(**order(version=VERSION)), timeout=RPC_S).record.generation == 1
+    assert time.monotonic() - begun < 3
+    for each in idle:
+        each.close()
+
+
+def test_over_the_limit_the_oldest_that_never_spoke_makes_room(control: Control) -> None:
+    """The 129th connection is let in, and the first is closed for it."""
     taken = []
-    for _ in range(128):
-        made = socket.socket(socket.AF_UNIX)
-        made.settimeout(WAIT_S)
-        made.connect(str(control.socket))
-        assert made.recv(1), "the server's HTTP/2 preface"
-        taken.append(made)
-    with socket.socket(socket.AF_UNIX) as over:
-        over.settimeout(WAIT_S)
-        over.connect(str(control.socket))
-        assert over.recv(1) == b""
+    for _ in range(129):
+        taken.append(connected(control))
+        assert taken[-1].recv(1), "the server's HTTP/2 preface"
+    assert is_closed(taken[0], within_s=WAIT_S)
+    assert not is_closed(taken[1], within_s=0.2)
     for each in taken:
         each.close()
-    with control.channel() as channel:
+
+
+def test_a_call_that_waits_is_not_cut_for_anothers_idle_connections(control: Control) -> None:
+    """Where one process holds most connections, one of its own makes room, though an operator's is as quiet."""
+    gate = control.shelf.hold(VERSION)
+    script = (
+        "import socket, sys, time\n"
+        "made = []\n"
+        "for _ in range(150):\n"
+        "    made.append(socket.socket(socket.AF_UNIX)); made[-1].connect(sys.argv[1])\n"
+        "    made[-1].sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))\n"
+        "    made[-1].recv(1)\n"
+        "print('connected', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with control.calling() as call:
+        waiting = call.Deploy.future(DeployRequest(**order(version=VERSION)), timeout=RPC_S)
+        assert control.shelf.begun[VERSION].wait(WAIT_S)
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(control.socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"connected\n"
+            with control.calling() as another:
+                assert another.GetStatus(GetStatusRequest(), timeout=RPC_S).statuses
+            gate.set()
+            assert waiting.result(timeout=WAIT_S).record.version == VERSION
+            other.communicate()
+
+
+def test_whoever_connects_and_says_nothing_is_let_go(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection without a first byte is closed after a while; one that has spoken stays."""
+    monkeypatch.setattr("model_sidecar.rpc.front._FIRST_BYTE_S", 0.2)
+    with control.channel() as channel, connected(control) as silent:
         status = services.multicallables(channel, services.DEPLOYMENT).GetStatus
-        assert status(GetStatusRequest(), timeout=RPC_S, wait_for_ready=True).statuses
+        assert status(GetStatusRequest(), timeout=RPC_S).statuses
+        assert is_closed(silent, within_s=WAIT_S)
+        assert status(GetStatusRequest(), timeout=RPC_S).statuses
+
+
+def test_callers_that_hang_up_leave_nothing_in_the_log(
+    control: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However a connection ends, operators are told nothing of it: every call ends with one."""
+    caplog.set_level("INFO")
+    before = descriptors()
+    for _ in range(10):
+        with connected(control) as made:
+            made.sendall(os.urandom(1000))
+        with control.calling() as call:
+            call.GetStatus(GetStatusRequest(), timeout=RPC_S)
+    ends = time.monotonic() + WAIT_S
+    while descriptors() > before + 4 and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert not [each.getMessage() for each in caplog.records if each.name == "model_sidecar.rpc.front"]
+
+
+def test_a_call_that_hangs_in_the_store_does_not_hold_up_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that cannot be stopped is left behind: stopping takes a second at most."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def hang(*_: Any, **__: Any) -> Any:
+        begun.set()
+        gate.wait(WAIT_S)
+        raise NotFoundError("too late")
+
+    with Control(tmp_path).running() as control, control.calling() as call:
+        monkeypatch.setattr(control.served.versions, "verify", hang)
+        hanging = call.VerifyVersion.future(
+            VerifyVersionRequest(model="adder", version=VERSION), timeout=RPC_S
+        )
+        assert begun.wait(WAIT_S)
+        stopped = time.monotonic()
+        control.server.stop()
+        assert time.monotonic() - stopped < 2
+        gate.set()
+        hanging.exception(timeout=WAIT_S)
 
 
 def test_the_claim_never_becomes_the_actor(control: Control) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from support import models
 from support.resident import manifest_of
 
 from model_sidecar.release.names import ModelName
@@ -85,3 +87,21 @@ class ComputedModel:
 def doubled(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Twice the input."""
     return {"y": np.asarray(inputs["x"] * 2, dtype=inputs["x"].dtype)}
+
+
+def counted_loop() -> bytes:
+    """Model: x FP32[-1,2], turns INT64[] → y = x + turns, counted up one by one: what a call costs is in its values."""
+    body = helper.make_graph(
+        [helper.make_node("Add", ["carried", "one"], ["next"]), helper.make_node("Identity", ["go"], ["on"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            models.value("carried"),
+        ],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []), models.value("next")],
+        [numpy_helper.from_array(np.ones(1, dtype=np.float32), "one")],
+    )
+    node = helper.make_node("Loop", ["turns", "yes", "x"], ["y"], body=body)
+    inputs = [models.value("x"), models.value("turns", Datatype.INT64, ())]
+    return models.build([node], inputs, [models.value("y")], {"yes": np.array(1, dtype=bool)})

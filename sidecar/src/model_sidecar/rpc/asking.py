@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from model_sidecar.errors import UnavailableError
+from model_sidecar.errors import Reason, UnavailableError
 
 _REFUSED = frozenset({grpc.StatusCode.NOT_FOUND})
 
@@ -14,7 +14,7 @@ def serves(target: str, *, service: str, timeout_s: float) -> bool:
     """Whether the sidecar at this gRPC target says that the service is SERVING.
 
     Raises:
-        UnavailableError: nothing answers there in time.
+        UnavailableError: NOT_REACHABLE, nothing answers there in time.
     """
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         ask = health_pb2_grpc.HealthStub(channel).Check
@@ -23,5 +23,7 @@ def serves(target: str, *, service: str, timeout_s: float) -> bool:
         except grpc.RpcError as error:
             if error.code() in _REFUSED:
                 return False
-            raise UnavailableError(f"no sidecar answers at {target}: {error.details()}") from error
+            raise UnavailableError(
+                f"no sidecar answers at {target}: {error.details()}", reason=Reason.NOT_REACHABLE
+            ) from error
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

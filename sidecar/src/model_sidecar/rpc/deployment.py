@@ -72,7 +72,8 @@ class DeploymentService:
         self._sites: dict[ModelName, ServedSite] = {served.site.model: served for served in sites}
         self._watches = Slots("watches", 8)
         self._deploys = Slots("deploys", 6)
-        self._rollbacks = Slots("rollbacks", 6)
+        # Many: rollbacks that wait behind a slow load must not be in the way of one to what is in memory.
+        self._rollbacks = Slots("rollbacks", 32)
         self._reads = Slots("reads of the store", 6)
         self._verifications = Slots("verifications", 2)
         self._stopping = threading.Event()
@@ -162,11 +163,18 @@ class DeploymentService:
         """The versions that the store holds, newest name first, with what their manifests say."""
         served = self._served(request.model, request.environment)
         residents = served.stage.residents()
-        states = {model.version: "standby" for model in (residents.standby,) if model is not None}
-        states |= {model.version: "live" for model in (residents.live,) if model is not None}
+        # What is in memory is shown as it is there, whatever became of its directory since.
+        resident = {
+            model.version: readable_version(model.manifest, state=state)
+            for state, model in (("standby", residents.standby), ("live", residents.live))
+            if model is not None
+        }
         response = ListVersionsResponse()
         with self._reads.taken():
             for version in served.versions.versions(served.site.model):
+                if version in resident:
+                    response.versions.append(resident[version])
+                    continue
                 try:
                     manifest = served.versions.manifest(served.site.model, version)
                 except NotFoundError:
@@ -174,18 +182,22 @@ class DeploymentService:
                 except VerificationError as error:
                     response.versions.append(unreadable_version(version, error))
                 else:
-                    response.versions.append(
-                        readable_version(manifest, state=states.get(version, "available"))
-                    )
+                    response.versions.append(readable_version(manifest, state="available"))
         return response
 
     def VerifyVersion(self, request: VerifyVersionRequest, context: Any) -> VerifyVersionResponse:
-        """Whether a version's bytes are what its manifest promises; one that is not there is NOT_FOUND."""
+        """Whether a version's bytes are what its manifest promises, and its manifest what the ledger recorded.
+
+        One that is not there is NOT_FOUND.
+        """
         served = self._served(request.model, "")
         version: Version = parse_version(request.version)
         with self._verifications.taken():
             try:
-                with served.versions.verify(served.site.model, version) as verified:
+                recorded = served.ledger.recorded_manifest(version)
+                with served.versions.verify(
+                    served.site.model, version, expected_manifest=recorded
+                ) as verified:
                     return VerifyVersionResponse(
                         verified=True, manifest_sha256=verified.manifest.digest, files=sorted(verified.files)
                     )
@@ -238,13 +250,15 @@ def _target(request: RollbackRequest) -> RollbackTarget:
 
 
 def _awaited(served: ServedSite, order: DeployOrder | RollbackOrder, context: Any) -> Outcome:
-    """The order's outcome. A caller that gives up ends the waiting, and not the order."""
+    """The order's outcome. A caller that gives up ends the waiting, and not the order unless it only validates."""
     over = threading.Event()
     if not context.add_callback(over.set):
         raise DeadlineOverError("the caller was gone before the order was given")
     future = served.orders.submit(order)
     future.add_done_callback(lambda _: over.set())
     over.wait(context.time_remaining())
+    if order.validate_only and future.cancel():
+        raise DeadlineOverError("the caller's time was over before every check was done; nothing was changed")
     if not future.done():
         raise DeadlineOverError(
             "the caller's time was over before the order was done. It goes on: ask GetStatus, or again with request_id "

@@ -25,11 +25,12 @@ _STATES: Mapping[serving.State, wire.State] = {
     serving.State.READY: wire.STATE_READY,
     serving.State.DEGRADED: wire.STATE_DEGRADED,
 }
+_DRAFT = "DRAFT"
 _PROBLEM_BYTES = 1024
 
 
 def record_message(record: ledger.Record, *, stands: bool = True) -> wire.Record:
-    """A record; one that does not stand in the ledger (`validate_only`) has no digest."""
+    """A record; one that does not stand in the ledger (`validate_only`) is a draft and has no digest."""
     message = wire.Record(
         schema=record.schema,
         generation=record.generation,
@@ -51,7 +52,7 @@ def record_message(record: ledger.Record, *, stands: bool = True) -> wire.Record
             host=record.written_by.host,
             software=record.written_by.software,
         ),
-        status=record.status,
+        status=record.status if stands else _DRAFT,
         record_sha256=record.sha256 if stands else "",
     )
     _set(message.timestamp, record.timestamp)
@@ -79,6 +80,8 @@ def status_message(status: serving.Status) -> wire.ModelStatus:
         _set(entry.loaded_at, resident.loaded_at)
         if resident.role == "live":
             _set(message.loaded_at, resident.loaded_at)
+    if status.live_since is not None:
+        _set(message.live_since, status.live_since)
     if status.last_error is not None:
         trouble = status.last_error
         message.last_error.reason = trouble.reason

@@ -13,6 +13,8 @@ import os
 import socket
 import struct
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -23,9 +25,49 @@ from model_sidecar.rpc.peer import outgoing_name
 log = logging.getLogger(__name__)
 
 _CONNECTIONS = 128
+_OWN_CONNECTIONS = 8  # what one process may well need
 _CHUNK = 64 << 10
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
-_WAIT_S = 5.0
+_START_S = 5.0
+_STOP_S = 1.0
+_FIRST_BYTE_S = 5.0  # a gRPC client speaks at once
+_LOG_EVERY_S = 10.0
+
+
+class _Connection:
+    """A caller that is connected. Belongs to the front's loop.
+
+    Attributes:
+        process: user and process id of who connected.
+        heard_at: when something was last passed on, either way, by `time.monotonic`.
+        silent: whether the caller has not sent anything yet.
+    """
+
+    __slots__ = ("_writer", "heard_at", "process", "silent")
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        incoming = writer.get_extra_info("socket")
+        pid, uid, _gid = _CREDENTIALS.unpack(
+            incoming.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        self.process = (uid, pid)
+        self.heard_at = time.monotonic()
+        self.silent = True
+        self._writer = writer
+
+    def heard(self, *, from_caller: bool) -> None:
+        """Note that something is passed on."""
+        self.heard_at = time.monotonic()
+        self.silent = self.silent and not from_caller
+
+    def cut(self) -> None:
+        """End it now. Not cancelled: asyncio's streams (3.11) log an error for each handler that is cancelled."""
+        self._writer.transport.abort()
+
+    def cut_if_silent(self) -> None:
+        """End it unless the caller has spoken."""
+        if self.silent:
+            self.cut()
 
 
 class Front:
@@ -43,7 +85,9 @@ class Front:
         self._inner = inner
         self._names = names
         self._numbers = count(1)
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._open: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._logged = -_LOG_EVERY_S
         self._end: Callable[[], object] = lambda: None
         self._serving = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control-front", daemon=True)
@@ -51,13 +95,14 @@ class Front:
     def start(self) -> None:
         """Begin to accept."""
         self._thread.start()
-        self._serving.wait(_WAIT_S)
+        self._serving.wait(_START_S)
 
-    def stop(self) -> None:
-        """Close the door and every connection."""
+    def stop(self, *, timeout_s: float = _STOP_S) -> None:
+        """Close the door and every connection; wait for that so long at most."""
         with suppress(RuntimeError):  # the loop is closed: stopped before
             self._end()
-        self._thread.join(_WAIT_S)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -69,38 +114,73 @@ class Front:
         self._serving.set()
         await ended.wait()
         server.close()
-        # Cut, not cancelled: asyncio's streams (3.11) log an error for each handler that is cancelled.
-        for writer in self._open.values():
-            writer.transport.abort()
-        if self._open:
-            await asyncio.wait(self._open, timeout=_WAIT_S)
+        for connection in self._open:
+            connection.cut()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_STOP_S)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._open) >= _CONNECTIONS:
-            log.warning("a control connection was closed: %d are open already", len(self._open))
+        assert task is not None, "asyncio runs this in one"
+        self._tasks.add(task)
+        try:
+            await self._passed_on(_Connection(writer), reader, writer)
+        except OSError as error:
+            log.debug("a control connection ended: %s", error)
+        finally:
+            self._tasks.discard(task)
             writer.close()
-            return
-        self._open[task] = writer
+
+    async def _passed_on(
+        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if len(self._open) >= _CONNECTIONS:
+            self._make_room()
+        self._open.add(connection)
+        # Else whoever only connects would hold a place until the server's keepalive ends it, more than a minute later.
+        first_byte = asyncio.get_running_loop().call_later(_FIRST_BYTE_S, connection.cut_if_silent)
         outgoing: asyncio.StreamWriter | None = None
         try:
-            answers, outgoing = await self._connected(writer)
-            await asyncio.gather(_pump(reader, outgoing), _pump(answers, writer))
-        except OSError as error:
-            log.info("a control connection ended: %s", error)
+            answers, outgoing = await self._connected(connection)
+            await asyncio.gather(
+                _pump(reader, outgoing, passing=partial(connection.heard, from_caller=True)),
+                _pump(answers, writer, passing=partial(connection.heard, from_caller=False)),
+            )
         finally:
-            del self._open[task]
-            for each in (writer, outgoing):
-                if each is not None:
-                    each.close()
+            first_byte.cancel()
+            self._open.discard(connection)
+            if outgoing is not None:
+                outgoing.close()
 
-    async def _connected(
-        self, writer: asyncio.StreamWriter
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        incoming = writer.get_extra_info("socket")
-        pid, uid, _gid = _CREDENTIALS.unpack(
-            incoming.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
+    def _make_room(self) -> None:
+        """Cut the connection that is missed least.
+
+        That is one of the process that has most of them, if those are many; among them one that never spoke; among
+        those the quietest. A call that waits is quiet too: were it enough to be the quietest, many idle connections of
+        one process would cost somebody else's deploy its answer.
+        """
+        held = Counter(connection.process for connection in self._open)
+
+        def missed(connection: _Connection) -> tuple[int, bool, float]:
+            many = held[connection.process]
+            return -many if many > _OWN_CONNECTIONS else 0, not connection.silent, connection.heard_at
+
+        least = min(self._open, key=missed)
+        self._open.discard(least)
+        least.cut()
+        if time.monotonic() - self._logged >= _LOG_EVERY_S:
+            self._logged = time.monotonic()
+            uid, pid = least.process
+            log.warning(
+                "%d control connections are open, %d of them by process %d of user %d: its quietest is cut for a new one",
+                _CONNECTIONS,
+                held[least.process],
+                pid,
+                uid,
+            )
+
+    async def _connected(self, connection: _Connection) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        uid, pid = connection.process
         name = f"{self._names}/{outgoing_name(uid=uid, pid=pid, number=next(self._numbers))}"
         outgoing = socket.socket(socket.AF_UNIX)
         try:
@@ -116,9 +196,12 @@ class Front:
             raise
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, passing: Callable[[], object]
+) -> None:
     # Waiting for each chunk to drain bounds what is held for a slow reader.
     while chunk := await reader.read(_CHUNK):
+        passing()
         writer.write(chunk)
         await writer.drain()
     if writer.can_write_eof() and not writer.is_closing():

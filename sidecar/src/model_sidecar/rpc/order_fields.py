@@ -11,6 +11,7 @@ from model_sidecar.errors import InvalidRequestError
 
 MAX_REASON = 4096
 MAX_CLAIM = 256
+MAX_TEXT_BYTES = 8 << 10
 MAX_PAGE = 1000
 DEFAULT_PAGE = 50
 
@@ -20,18 +21,26 @@ _TOKEN = re.compile(r"before:(?P<generation>[0-9]{1,19})", re.ASCII)
 
 
 def recorded_text(name: str, value: str, *, limit: int) -> str:
-    """The text as it is recorded: on one line, control characters as escapes.
+    """The text as it is recorded: on one line, control characters as escapes, or as `?` where escapes find no room.
 
     A rollback in the night does not fail over a line break in its reason, and no log or terminal can be steered.
 
     Raises:
-        InvalidRequestError: it has more than `limit` characters.
+        InvalidRequestError: it has more than `limit` characters, or more than 8 KiB in UTF-8.
     """
     text = _LINE_BREAKS.sub(" ", value.strip())
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     if len(text) > limit:
         raise InvalidRequestError(f"{name} has {len(text)} characters: at most {limit} are recorded")
+    if not text.isprintable():
+        escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        # The ledger counts what it is given: a text that is short enough must not become too long by our escapes.
+        text = escaped if len(escaped) <= limit else "".join(c if c.isprintable() else "?" for c in text)
+    # Refused here, and not by the ledger, which sees the text only once the model is loaded.
+    size = len(text.encode(errors="replace"))
+    if size > MAX_TEXT_BYTES:
+        raise InvalidRequestError(
+            f"{name} has {size} bytes in UTF-8: at most {MAX_TEXT_BYTES} are recorded. Shorten it"
+        )
     return text
 
 

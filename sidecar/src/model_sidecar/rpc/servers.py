@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -32,7 +33,9 @@ from model_sidecar.rpc.sockets import Placed, placed, placing
 from model_sidecar_client.wire import services
 
 _START_S = 30.0
-_STOP_S = 10.0
+# After the grace. A model that never returns from a run cannot be stopped, and must not keep the process: each of the
+# two servers is waited for so long at most, all calls of `stop` and `drain` together.
+_STOP_S = 1.0
 _SETTLE_S = 2.0
 _QUIET_S = 0.1
 _SEND_S = 0.25
@@ -80,6 +83,7 @@ class DataServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
         self._settled_at = 0.0  # in the loop's time
+        self._given_up_at = float("inf")  # monotonic
         self._thread = threading.Thread(target=self._run, name="data-plane", daemon=True)
 
     def start(self) -> tuple[Address, ...]:
@@ -94,13 +98,15 @@ class DataServer:
     def drain(self, grace_s: float) -> None:
         """Refuse new predictions, answer those in flight within `grace_s`, then stop. A later call can only shorten it.
 
-        At the end the sockets are gone, and what was still in flight is cancelled.
+        At the end the sockets are gone, and what was still in flight is cancelled. Returns within `grace_s` and a second:
+        a run that holds the loop or a lane is not waited for any longer.
         """
         if self._loop is None:
             return
+        self._given_up_at = min(self._given_up_at, time.monotonic() + grace_s + _STOP_S)
         with suppress(RuntimeError):  # the loop is closed: stopped before
             self._loop.call_soon_threadsafe(self._end, grace_s)
-        self._thread.join(grace_s + _STOP_S)
+        self._thread.join(max(0.0, self._given_up_at - time.monotonic()))
 
     def stop(self) -> None:
         """Stop at once."""
@@ -145,6 +151,7 @@ class DataServer:
                 # Once only: grpc.aio (1.85) crashes the process where two stops overlap. The grace is for answers that
                 # are computed and not yet sent; watches of health use it up, so it is short.
                 await server.stop(_SEND_S if self._inference.idle else None)
+                await _cancelled_calls()
             finally:
                 self._inference.close()
 
@@ -175,6 +182,7 @@ class ControlServer:
         self._addresses = tuple(addresses)
         self._socket_mode = socket_mode
         self._places = ExitStack()
+        self._fronts: list[Front] = []
         shown = reflection.Reflection((services.DEPLOYMENT, health.SERVICE))
         handlers = [
             services.handler(services.DEPLOYMENT, deployment),
@@ -194,26 +202,27 @@ class ControlServer:
         Raises:
             ConfigurationError: an address is taken or cannot be used.
         """
-        fronts: list[Front] = []
         try:
-            bound = tuple(self._bind(address, fronts) for address in self._addresses)
+            bound = tuple(self._bind(address) for address in self._addresses)
         except BaseException:
             self._places.close()
             raise
         self._server.start()
-        for front in fronts:
+        for front in self._fronts:
             front.start()
-            self._places.callback(front.stop)
         return bound
 
     def stop(self, grace_s: float = 0) -> None:
-        """End watches, let other calls end within `grace_s`, and take the sockets away."""
+        """End watches, let other calls end within `grace_s`, and take the sockets away; a second longer at most."""
+        ends = time.monotonic() + grace_s + _STOP_S
         self._deployment.stop()
-        self._server.stop(grace_s).wait(grace_s + _STOP_S)
+        self._server.stop(grace_s).wait(grace_s + _STOP_S / 2)
+        for front in self._fronts:
+            front.stop(timeout_s=max(0.0, ends - time.monotonic()))
         self._places.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _bind(self, address: Address, fronts: list[Front]) -> Address:
+    def _bind(self, address: Address) -> Address:
         if address.path is None:
             return _bind_tcp(self._server.add_insecure_port, address)
         path = Path(address.path)
@@ -227,7 +236,7 @@ class ControlServer:
         self._places.callback(socket_at_place.remove)
         own = f"{inner}/{secrets.token_hex(8)}"  # random for the reason that `placing` gives
         self._server.add_insecure_port(f"unix:{own}")
-        fronts.append(Front(listening, inner=own, names=inner))
+        self._fronts.append(Front(listening, inner=own, names=inner))
         return address
 
     def _inner_folder(self, path: Path) -> str:
@@ -246,6 +255,16 @@ class ControlServer:
             raise ConfigurationError(f"cannot listen on unix:{path}: {error}") from error
         self._places.callback(_remove_folder, folder)
         return f"/proc/self/fd/{descriptor}"
+
+
+async def _cancelled_calls() -> None:
+    """Wait, for a moment, until the calls that the server's stop has cancelled have ended.
+
+    Left to the end of the loop, grpc.aio (1.85) prints a traceback for each of them.
+    """
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=_SEND_S)
 
 
 def _bind_tcp(add: Callable[[str], int], address: Address) -> Address:
