@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import pytest
 from support import models
 from support.sidecars import RunningSidecar
 from support.yard import MODEL, PROD, Yard
+
+from model_sidecar.cli.publish import command as publish_command
+from model_sidecar.cli.serve import command as serve
 
 A, B = "2024.01.10.prod", "2024.01.12.prod"
 
@@ -139,6 +145,210 @@ def test_a_flag_counts_more_than_a_variable_and_that_more_than_the_file(build: P
     unknown = run("publish", str(build), "--config", str(config))
     assert unknown.returncode == 2
     assert "no option stroe" in unknown.stderr
+
+
+SERVE = {
+    "store": "ml-models",
+    "model": ["recommendation-v1", "ranking"],
+    "environment": "prod",
+    "state-dir": "state",
+    "data": ["unix:data.sock", "127.0.0.1:8001"],
+    "control": "unix:control.sock",
+    "http": "127.0.0.1:8002",
+    "standby": "none",
+    "poll-interval": "250ms",
+    "file-events": False,
+    "max-message": 1024,
+    "allow-external-data": True,
+    "threads": 3,
+    "max-inflight": 7,
+    "drain-timeout": "2m",
+    "socket-mode": "0600",
+    "sidecar-id": "one",
+    "log-format": "json",
+    "log-level": "debug",
+}
+PUBLISH = {
+    "store": "ml-models",
+    "model": "recommendation-v1",
+    "version": A,
+    "golden-inputs": __file__,
+    "allow-external-data": True,
+    "data-snapshot-id": "s3-7",
+    "training-date": datetime.date(2024, 1, 9),
+    "preprocessing-version": "3.1",
+    "framework": "by hand",
+    "metric": ["accuracy=0.98", "auc=0.9"],
+    "deployed-by": "me",
+    "rollback-target": B,
+    "output": "json",
+}
+
+
+def keys_of(command: click.Command) -> set[str]:
+    return {each.opts[-1].removeprefix("--") for each in command.params if isinstance(each, click.Option)}
+
+
+def parsed(command: click.Command, *typed: str) -> dict[str, Any]:
+    """What the command would be called with."""
+    rest = ["build"] if command.name == "publish" else []
+    with command.make_context(str(command.name), [*rest, *typed]) as context:
+        return context.params
+
+
+def as_typed(table: dict[str, Any]) -> list[str]:
+    """The same settings as flags."""
+    words = []
+    for key, value in table.items():
+        if isinstance(value, bool):
+            words.append(f"--{key}" if value else f"--no-{key}")
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                words.extend([f"--{key}", str(each)])
+    return words
+
+
+def as_toml(table: dict[str, Any]) -> str:
+    return "".join(
+        f"{key} = {str(value) if isinstance(value, datetime.date) else json.dumps(value)}\n"
+        for key, value in table.items()
+    )
+
+
+@pytest.mark.parametrize("spelt", ["-", "_"])
+@pytest.mark.parametrize(("command", "table"), [(serve, SERVE), (publish_command, PUBLISH)])
+def test_every_option_may_stand_in_the_file(
+    command: click.Command,
+    table: dict[str, Any],
+    spelt: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each option of `serve` and `publish`, under its long name with '-' or '_', means in TOML what it means as a flag."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build").mkdir()
+    assert keys_of(command) - {"config"} == set(table)
+    config = tmp_path / "sidecar.toml"
+    text = as_toml({key.replace("-", spelt): value for key, value in table.items()})
+    config.write_text(f"[{command.name}]\n{text}")
+
+    assert parsed(command, "--config", str(config)) == parsed(command, *as_typed(table))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('models = "a"', "has no option models"),
+        ("poll-interval = 5", "poll-interval: '5' is not a duration"),
+        ('poll_interval = "soon"', "poll_interval: 'soon' is not a duration"),
+        ('model = ["Upper"]', "model: model name 'Upper' is not valid"),
+        ("model = []", "model: Missing option"),
+        ("model = [[1]]", "model is [1]: expected text in quotes or a number, or a list of such"),
+        ('store = ["a", "b"]', "store is ['a', 'b']: expected text in quotes"),
+        ('file-events = "no"', "file-events is 'no': expected true or false"),
+        ("threads = true", "threads is True: expected text in quotes or a number"),
+        ("threads = -1", "threads: -1 is not in the range"),
+        ("socket-mode = 0o660", "socket-mode is 432: expected text in quotes"),
+        ('poll-interval = "1s"\npoll_interval = "2s"', "poll_interval twice"),
+    ],
+)
+def test_a_mistake_in_the_file_is_blamed_on_the_file_and_the_key(
+    line: str, words: str, tmp_path: Path
+) -> None:
+    """What an option would refuse is refused with the file, the table and the key, not with a flag nobody typed."""
+    config = tmp_path / "sidecar.toml"
+    config.write_text(f"[serve]\n{line}\n")
+
+    with pytest.raises(click.UsageError) as refused:
+        parsed(serve, "--config", str(config))
+
+    assert refused.value.exit_code == 2
+    assert refused.value.message.startswith(f"{config}: [serve] ")
+    assert words in refused.value.message
+
+
+def test_a_table_is_a_table(tmp_path: Path) -> None:
+    """A value where a command's table should be is said to be none."""
+    (tmp_path / "sidecar.toml").write_text("serve = 3\n")
+    with pytest.raises(click.UsageError, match=r"expected a table, \[serve\]"):
+        parsed(serve, "--config", str(tmp_path / "sidecar.toml"))
+
+
+def test_a_variable_separates_its_values_by_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that may be given again takes several values from its variable."""
+    monkeypatch.setenv("MODEL_SIDECAR_MODEL", "recommendation-v1 ranking")
+    needed = as_typed({key: SERVE[key] for key in ("store", "environment", "data")})
+    assert parsed(serve, *needed)["models"] == ("recommendation-v1", "ranking")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ("--metric", "accuracy=nan"),
+            "'--metric' (env var: 'MODEL_SIDECAR_METRIC'): 'accuracy=nan' is not a metric",
+        ),
+        (("--metric", "accuracy=-inf"), "Invalid value for '--metric'"),
+        (
+            ("--metric", "a=1", "--metric", "a=2"),
+            "'--metric' (env var: 'MODEL_SIDECAR_METRIC'): a is given twice",
+        ),
+        (("--training-date", "last week"), "Invalid value for '--training-date'"),
+        (("--training-date", "2023-02-29"), "Invalid value for '--training-date'"),
+    ],
+)
+def test_facts_that_nobody_could_use_are_usage_errors(
+    flags: tuple[str, ...], words: str, build: Path, tmp_path: Path
+) -> None:
+    """A metric that is no finite number or is given twice, and a date that is none, exit with 2 and name the flag."""
+    refused = publish(build, tmp_path / "store", *flags)
+    assert (refused.returncode, words in " ".join(refused.stderr.split())) == (2, True), refused.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_build_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    """`publish NODIR` exits with 2 and makes no store."""
+    refused = publish(tmp_path / "none", tmp_path / "store")
+    assert (refused.returncode, "does not exist" in refused.stderr) == (2, True)
+    assert not (tmp_path / "store").exists()
+
+
+def test_publish_says_what_was_checked(build: Path, tmp_path: Path) -> None:
+    """Nothing checked is not called agreement; calls made into examples are counted with their rows; one is no plural."""
+    unchecked = publish(build, tmp_path / "store").stdout
+    assert "golden     none: it will be warmed, but not checked\n" in unchecked
+    assert " 1 file, " in unchecked
+    made = publish(build, tmp_path / "store", "--golden-inputs", str(tmp_path / "inputs.npz"), version=B)
+    assert "golden     1 call with 1 row made into 1 example; " in made.stdout
+    assert " 2 files, " in made.stdout
+    assert "golden   1 example agrees\n" in run("verify", str(tmp_path / "store" / MODEL / B)).stdout
+    (build / "golden.npz").write_bytes((tmp_path / "store" / MODEL / B / "golden.npz").read_bytes())
+    assert (
+        "golden     1 example agrees\n"
+        in publish(build, tmp_path / "store", version="2024.01.13.prod").stdout
+    )
+
+
+def test_store_check_of_a_model_that_is_not_there_fails(build: Path, tmp_path: Path) -> None:
+    """A misspelt model is not well: exit 1, naming those that are there."""
+    publish(build, tmp_path / "store")
+    checked = run("store-check", "--store", str(tmp_path / "store"), "--model", "nope")
+    assert checked.returncode == 1
+    assert f"has no model nope: it has {MODEL}" in checked.stderr
+    assert run("store-check", "--store", str(tmp_path / "store"), "--model", MODEL).returncode == 0
+
+
+def test_store_check_of_an_empty_store_says_so(tmp_path: Path) -> None:
+    """No models are no fault, and are told."""
+    checked = run("store-check", "--store", str(tmp_path))
+    assert (checked.returncode, "no models" in checked.stdout) == (0, True)
+
+
+def test_a_probe_of_nobody_says_that_nothing_is_reachable(tmp_path: Path) -> None:
+    """Exit 7 and NOT_REACHABLE, which is not the NOTHING_LIVE of a sidecar without a version."""
+    probed = run("probe", "liveness", "--control", f"unix:{tmp_path}/none.sock")
+    assert probed.returncode == 7
+    assert "[NOT_REACHABLE]" in probed.stderr
 
 
 def test_help_is_there_for_every_command() -> None:

@@ -7,6 +7,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -14,13 +16,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support import models
 from support.ports import free_port
+from support.rpc_models import counted_loop
 from support.sidecars import RunningSidecar, serving
 from support.traffic import Traffic
 from support.yard import MODEL, PROD, Yard
 
 from model_sidecar.app.publish import PublishFacts, publish
 from model_sidecar.release.names import ModelName, parse_version
-from model_sidecar_client import UnavailableError
+from model_sidecar_client import SidecarError, UnavailableError
 
 A, B = "2024.01.10.prod", "2024.01.12.prod"
 OTHER = ModelName("other")
@@ -134,6 +137,32 @@ def test_going_down_answers_what_is_in_flight(yard: Yard) -> None:
 
     assert traffic.mistagged == []
     assert all(isinstance(error, UnavailableError) for error in traffic.failures), traffic.failures
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_going_down_does_not_wait_for_a_run_that_never_ends(yard: Yard, signals: int) -> None:
+    """A model that hangs ends with the drain timeout, or with a second signal; the exit code is 0."""
+    yard.publish(A, model=counted_loop())
+    timeout = "1s" if signals == 1 else "60s"
+    port = free_port()
+    with serving(yard, A, "--drain-timeout", timeout, "--http", f"127.0.0.1:{port}") as sidecar:
+        for_ever = threading.Thread(target=_ask_for_ever, args=(sidecar,))
+        for_ever.start()
+        in_flight = f'model_sidecar_inflight_requests{{environment="prod",model="{MODEL}"}} 1'
+        while in_flight not in sidecar.http("/metrics", port=port):
+            assert for_ever.is_alive()
+        for _ in range(signals):
+            sidecar.signal(signal.SIGTERM)
+            # Two signals at once are one to the kernel: the second counts once the first was taken.
+            sidecar.wait_logged("received: draining")
+        assert sidecar.process is not None
+        assert sidecar.process.wait(timeout=20) == 0
+        for_ever.join()
+
+
+def _ask_for_ever(sidecar: RunningSidecar) -> None:
+    with sidecar.client() as client, suppress(SidecarError):
+        client.predict(MODEL, {"x": [[0.0, 0.0]], "turns": 2**62}, timeout_s=60)
 
 
 def test_a_second_sidecar_on_the_same_addresses_fails_loudly(yard: Yard) -> None:

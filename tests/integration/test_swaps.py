@@ -67,7 +67,9 @@ def test_five_hundred_swaps_under_traffic_lose_nothing_and_grow_nothing(yard: Ya
     assert traffic.stale_after(acknowledged) == []
     assert {seen.version for seen in traffic.answers} == {A, B, C}
     assert [record.generation for record in records] == list(range(SWAPS + 1, 0, -1))
-    assert late.threads <= early.threads + 1
+    # A pool starts one more thread when a call comes before the last one's thread is back, up to its bound; one thread
+    # a swap would be 400.
+    assert late.threads <= early.threads + 8
     assert late.descriptors <= early.descriptors + 4
     assert late.memory <= early.memory + (16 << 20)
 

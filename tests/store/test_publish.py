@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
+from onnx import helper
 from support import models
 from support.hostile import PICKLE
 
@@ -215,6 +216,45 @@ def test_no_example_is_made_of_nan(bench: Bench, tmp_path: Path) -> None:
     bench.put("model.onnx", models.nan_model())
     inputs = bench.npz(tmp_path / "x.npz", {"x": X})
     assert bench.refused(golden_inputs=inputs).reason is Reason.OUTPUT_NOT_FINITE
+
+
+def test_no_example_is_made_of_a_model_that_draws_lots(bench: Bench, tmp_path: Path) -> None:
+    """A model that answers the same inputs otherwise the second time is not published for `verify` to refuse."""
+    noise = helper.make_node("RandomNormalLike", ["x"], ["y"])
+    bench.put("model.onnx", models.build([noise], [models.value("x")], [models.value("y")]))
+    error = bench.refused(golden_inputs=bench.npz(tmp_path / "x.npz", {"x": X}))
+    assert error.reason is Reason.GOLDEN_MISMATCH
+    assert "the model is not deterministic" in str(error)
+    assert "export it in inference mode" in str(error)
+
+
+def test_the_rows_of_golden_inputs_are_counted(bench: Bench, tmp_path: Path) -> None:
+    """Of how many calls and rows examples were made is told; of the build's own examples no rows are."""
+    calls = {"x": X, "x@2": np.ones((3, 2), np.float32)}
+    published = bench.publish(golden_inputs=bench.npz(tmp_path / "x.npz", calls))
+    assert (published.golden_examples, published.golden_rows) == (2, 4)
+    bench.golden(input__x=X, output__y=X + 2)
+    assert bench.publish(version="2024.01.16.prod").golden_rows is None
+
+
+@pytest.mark.parametrize(
+    "date", ["2024-01-15", "2024-01-15T21:30:00Z", "2024-01-15T21:30:00.25+01:00", "2024-01-15t21:30:00z"]
+)
+def test_a_training_date_is_a_day_or_a_moment(date: str, bench: Bench) -> None:
+    """ISO dates and date-times of RFC 3339 are published as they are written."""
+    bench.manifest({"training_date": date})
+    assert bench.written(bench.publish(PublishFacts()))["training_date"] == date
+
+
+@pytest.mark.parametrize(
+    "date", ["yesterday", "15.01.2024", "2024-02-30", "20240115", "2024-01-15T21:30:00", "2024-01-15\n", ""]
+)
+def test_what_is_no_training_date_is_refused(date: str, bench: Bench) -> None:
+    """A date that people or programs would read differently, or not at all, names the build's file and the field."""
+    bench.manifest({"training_date": date})
+    error = bench.refused(facts=PublishFacts())
+    assert error.reason is Reason.MANIFEST_INVALID
+    assert "manifest.json: training_date: " in str(error)
 
 
 def test_golden_inputs_beside_golden_examples_are_one_too_many(bench: Bench, tmp_path: Path) -> None:

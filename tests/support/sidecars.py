@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,6 +97,13 @@ class RunningSidecar:
                 if status.last_error is not None and status.last_error.reason == reason:
                     return status
         raise AssertionError(f"no error {reason} was reported")
+
+    def wait_logged(self, words: str) -> None:
+        """Wait until the process has said this."""
+        end = time.monotonic() + READY_S
+        while words not in self.log.read_text():
+            assert time.monotonic() < end, f"never logged: {words}"
+            time.sleep(0.01)  # a file has no event to wait for
 
     def http(self, path: str, *, port: int) -> Any:
         """A GET; JSON decoded where it is JSON."""
