@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_sidecar.errors import NotFoundError, Reason, VerificationError
+from model_sidecar.app.training_date import parse_training_date
+from model_sidecar.errors import ConfigurationError, NotFoundError, Reason, VerificationError
 from model_sidecar.model.anatomy import walk
 from model_sidecar.release.manifest import (
     BASELINE,
@@ -149,6 +150,14 @@ def _own_manifest(directory: Path) -> tuple[dict[str, Any], Mapping[str, FileEnt
     with store_faults(directory / MANIFEST), (directory / MANIFEST).open("rb") as file:
         content = file.read(MAX_MANIFEST_BYTES + 1)
     fields = {name: value for name, value in manifest_fields(content).items() if value is not None}
+    trained = fields.get("training_date")
+    if isinstance(trained, str):  # what is no text is refused with the other fields
+        try:
+            parse_training_date(trained)
+        except ConfigurationError as error:
+            raise VerificationError(
+                f"{directory / MANIFEST}: training_date: {error}", reason=Reason.MANIFEST_INVALID
+            ) from None
     return fields, parse_manifest(content).files if "files" in fields else {}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, Reason, VerificationError
 from model_sidecar.model.golden import Example, check_examples, examples_in
 from model_sidecar.model.loaded import LoadedModel
-from model_sidecar.model.rehearsal import TIMEOUT_S
+from model_sidecar.model.rehearsal import TIMEOUT_S, Rehearsal, rehearse
 from model_sidecar.release.tensors import Arrays, TensorSpec
 from model_sidecar.store.faults import store_faults
+from model_sidecar.store.verifying import VerifiedVersion
 
 
 def answered(loaded: LoadedModel, golden_inputs: Path) -> list[Example]:
@@ -48,6 +50,32 @@ def answered(loaded: LoadedModel, golden_inputs: Path) -> list[Example]:
             ) from error
         examples.append(Example(inputs, _finite(outputs, golden_inputs)))
     return examples
+
+
+def rehearse_made(loaded: LoadedModel, verified: VerifiedVersion) -> Rehearsal:
+    """Rehearse a version that has its own answers as examples, twice: they agree at once, unless it draws lots.
+
+    Twice in one session, for onnxruntime has one seed per process, and every new session draws the same numbers from it.
+
+    Raises:
+        VerificationError: GOLDEN_MISMATCH, the model is not deterministic; and what else `rehearse` raises.
+    """
+    try:
+        rehearse(loaded, verified)
+        return rehearse(loaded, verified)
+    except VerificationError as error:
+        if error.reason is not Reason.GOLDEN_MISMATCH:
+            raise
+        raise VerificationError(
+            f"the model is not deterministic: asked again, it answers otherwise ({error}); export it in inference mode, "
+            "without dropout or sampling",
+            reason=Reason.GOLDEN_MISMATCH,
+        ) from error
+
+
+def rows_of(examples: Sequence[Example]) -> int:
+    """How many rows the calls have together: of each, those of the input that has most."""
+    return sum(max(len(array) if array.ndim else 1 for array in each.inputs.values()) for each in examples)
 
 
 def _prefixed(path: Path) -> io.BytesIO:

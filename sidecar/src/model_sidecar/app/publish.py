@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_sidecar.app.builds import Build, read_build
-from model_sidecar.app.golden_inputs import answered
+from model_sidecar.app.golden_inputs import answered, rehearse_made, rows_of
 from model_sidecar.errors import InvalidRequestError
 from model_sidecar.model.golden import write_examples
 from model_sidecar.model.loaded import LoadedModel
@@ -58,7 +58,14 @@ class PublishFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A version that is now in the store. `manifest` is its identity; `path` is its directory."""
+    """A version that is now in the store.
+
+    Attributes:
+        path: its directory.
+        manifest: its identity.
+        golden_examples: how many it reproduced; 0 where it has none.
+        golden_rows: how many rows the calls of `golden_inputs` have; None where no examples were made of any.
+    """
 
     model: ModelName
     version: Version
@@ -67,6 +74,7 @@ class Published:
     files: Mapping[str, FileEntry]
     signature: Signature
     golden_examples: int
+    golden_rows: int | None
     warnings: tuple[str, ...]
 
 
@@ -117,14 +125,14 @@ def publish(
             MANIFEST, _json({name: value for name, value in fields.items() if name in _PROVISIONAL})
         )
         with _loaded(staging, allow_external_data=allow_external_data) as (loaded, _):
-            if golden_inputs is not None:
-                made = write_examples(answered(loaded, golden_inputs))
-                files[GOLDEN] = staging.write(GOLDEN, made, role=Role.GOLDEN)
+            made = None if golden_inputs is None else answered(loaded, golden_inputs)
+            if made is not None:
+                files[GOLDEN] = staging.write(GOLDEN, write_examples(made), role=Role.GOLDEN)
             fields = _completed(fields, files, loaded.signature)
         staging.write(MANIFEST, _json(fields))
         # From here on exactly what serve does with it.
         with _loaded(staging, allow_external_data=allow_external_data) as (loaded, verified):
-            rehearsal = rehearse(loaded, verified)
+            rehearsal = rehearse(loaded, verified) if made is None else rehearse_made(loaded, verified)
         warnings = _warnings(fields, rehearsal.examples, store.versions(model))
         staging.commit()
         return Published(
@@ -135,6 +143,7 @@ def publish(
             files=verified.manifest.files,
             signature=loaded.signature,
             golden_examples=rehearsal.examples,
+            golden_rows=None if made is None else rows_of(made),
             warnings=warnings,
         )
 

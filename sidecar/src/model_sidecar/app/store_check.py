@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_sidecar.app.counting import agreeing, counted
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.preparing import preparer
-from model_sidecar.errors import SidecarError
+from model_sidecar.errors import NotFoundError, Reason, SidecarError
 from model_sidecar.release.names import ModelName, parse_environment, parse_model
 from model_sidecar.serving.watch import Watch
 from model_sidecar.store.versions import VersionStore
@@ -47,11 +48,31 @@ def check_mount(store: Path) -> Iterator[Finding]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def models_to_check(store: Path, named: Sequence[ModelName]) -> list[ModelName]:
+    """The models that are named, each once; all that the store has when none is.
+
+    Raises:
+        NotFoundError: MODEL_NOT_FOUND, the store has no model of a name.
+    """
+    there = _models_of(store)
+    missing = sorted(set(named) - set(there))
+    if missing:
+        raise NotFoundError(
+            f"{store} has no model {', '.join(missing)}: it has {', '.join(there) or 'no models'}",
+            reason=Reason.MODEL_NOT_FOUND,
+        )
+    return [model for model in there if model in named] if named else there
+
+
 def check_models(store: Path, models: Sequence[ModelName], *, allow_external_data: bool) -> Iterator[Finding]:
-    """Read every ledger and prepare every version of these models; of all models when none is named."""
+    """Read every ledger and prepare every version of these models."""
     versions = VersionStore(store, allow_external_data=allow_external_data)
-    for model in models or _models_of(store):
+    if not models:
+        yield Finding("no models", ok=None, detail="the store is empty")
+    for model in models:
         yield from _check_ledgers(versions, model)
+        if not versions.versions(model):
+            yield Finding(model, ok=None, detail="no versions")
         prepare = preparer(versions, model, allow_external_data=allow_external_data)
         for version in versions.versions(model):
             try:
@@ -62,7 +83,7 @@ def check_models(store: Path, models: Sequence[ModelName], *, allow_external_dat
                 )
                 continue
             examples = (
-                f"{ready.golden_examples} golden examples agree"
+                f"golden: {agreeing(ready.golden_examples)}"
                 if ready.golden_examples
                 else "no golden examples"
             )
@@ -80,8 +101,8 @@ def _check_ledgers(versions: VersionStore, model: ModelName) -> Iterator[Finding
         except SidecarError as error:
             yield Finding(what, ok=False, detail=f"{error} [{error.reason}]")
             continue
-        generation = head.generation if head else 0
-        yield Finding(what, ok=True, detail=f"{generation} generations, every link holds")
+        generations = counted(head.generation if head else 0, "generation")
+        yield Finding(what, ok=True, detail=f"{generations}, every link holds")
         if head is not None and (pointer is None or pointer.version != head.version):
             told = pointer.version if pointer else "nothing"
             yield Finding(

@@ -1,17 +1,18 @@
 """How options are given: as a flag, as an environment variable MODEL_SIDECAR_…, or as a key of a TOML file.
 
-A flag counts more than a variable, a variable more than the file, the file more than the default.
+A flag counts more than a variable, a variable more than the file, the file more than the default. An option that may be
+given again is a list in the file; in a variable its values are separated by spaces.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from model_sidecar.cli.config_file import take_config_file
 from model_sidecar.errors import SidecarError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -28,7 +29,7 @@ def option(*names: str, **settings: Any) -> Callable[[_Command], _Command]:
 
 
 def config_option(command: _Command) -> _Command:
-    """`--config FILE`: a TOML file whose table of the command's name holds options by name."""
+    """`--config FILE`: a TOML file whose table of the command's name holds options by their long names."""
     return click.option(
         "--config",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -36,16 +37,21 @@ def config_option(command: _Command) -> _Command:
         show_envvar=True,
         is_eager=True,
         expose_value=False,
-        callback=_read_config,
+        callback=take_config_file,
         help="A TOML file; its table [COMMAND] holds options by name.",
     )(command)
 
 
 class Parsed(click.ParamType[Any]):
-    """A click type from one of our parsers; what the parser refuses becomes a usage error in its own words."""
+    """A click type from one of our parsers; what the parser refuses becomes a usage error in its own words.
 
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+    Attributes:
+        numbers: whether the configuration file may give it as a number, without quotes.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], Any], *, numbers: bool = True) -> None:
         self.name = name
+        self.numbers = numbers
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -56,25 +62,3 @@ class Parsed(click.ParamType[Any]):
             return self._parse(value)
         except SidecarError as error:
             self.fail(str(error), param, ctx)
-
-
-def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    if path is None:
-        return
-    command = context.info_name or ""
-    try:
-        table = tomllib.loads(path.read_text()).get(command, {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise click.UsageError(f"{path} cannot be read as TOML: {error}") from None
-    given = {key.replace("-", "_"): value for key, value in table.items()}
-    known = {parameter.name for parameter in context.command.params if isinstance(parameter, click.Option)}
-    unknown = sorted(given.keys() - known)
-    if unknown:
-        raise click.UsageError(f"{path}: [{command}] has no option {', '.join(unknown)}")
-    context.default_map = {key: _as_typed(value) for key, value in given.items()}
-
-
-def _as_typed(value: object) -> object:
-    if isinstance(value, list):
-        return [str(each) for each in value]
-    return value if isinstance(value, bool) else str(value)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
+from model_sidecar.app.counting import agreeing, counted
+from model_sidecar.app.training_date import parse_training_date
 from model_sidecar.cli.exits import told
 from model_sidecar.cli.options import Parsed, config_option, option
 from model_sidecar.errors import ConfigurationError
@@ -18,17 +21,32 @@ _VERSION = Parsed("version", parse_version)
 
 def parse_metric(text: str) -> tuple[str, float]:
     """A metric from 'name=number'; ConfigurationError otherwise."""
-    name, equals, number = text.partition("=")
+    name, _, number = text.partition("=")
     try:
-        return name, float(number if name and equals else "")
+        value = float(number)
     except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
         raise ConfigurationError(
-            f"{text!r} is not a metric: expected name=number, such as accuracy=0.98"
-        ) from None
+            f"{text!r} is not a metric: expected name=number, a finite one, such as accuracy=0.98"
+        )
+    return name, value
+
+
+def _each_once(
+    context: click.Context, option: click.Parameter, metrics: tuple[tuple[str, float], ...]
+) -> tuple[tuple[str, float], ...]:
+    names = [name for name, _ in metrics]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise click.BadParameter(
+            f"{', '.join(twice)} is given twice: expected each metric once", context, option
+        )
+    return metrics
 
 
 @click.command("publish")
-@click.argument("build_dir", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("build_dir", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @config_option
 @option(
     "--store",
@@ -45,7 +63,11 @@ def parse_metric(text: str) -> tuple[str, float]:
 )
 @option("--allow-external-data", is_flag=True, help="Accept weights in files of their own.")
 @option("--data-snapshot-id", help="The data that it was trained on.")
-@option("--training-date", help="When it was trained: YYYY-MM-DD.")
+@option(
+    "--training-date",
+    type=Parsed("date", parse_training_date),
+    help="When it was trained: YYYY-MM-DD, or a date-time such as 2024-01-15T21:30:00Z.",
+)
 @option("--preprocessing-version", help="What the preprocessing is called.")
 @option("--framework", help="What it was trained with.")
 @option(
@@ -53,6 +75,7 @@ def parse_metric(text: str) -> tuple[str, float]:
     "metrics",
     multiple=True,
     type=Parsed("metric", parse_metric),
+    callback=_each_once,
     help="name=number, such as accuracy=0.98; again for several.",
 )
 @option("--deployed-by", help="Who publishes it.")
@@ -115,8 +138,16 @@ def command(
             click.echo(f"input      {spec}")
         for spec in published.signature.outputs:
             click.echo(f"output     {spec}")
-        click.echo(f"golden     {published.golden_examples} examples agree")
-        click.echo(
-            f"published  {model} {version}  {len(published.files)} files, {size} bytes  {published.manifest}"
-        )
+        click.echo(f"golden     {_checked(published.golden_examples, published.golden_rows)}")
+        files = counted(len(published.files), "file")
+        click.echo(f"published  {model} {version}  {files}, {counted(size, 'byte')}  {published.manifest}")
         click.echo(f"next: sidecarctl deploy {model} {version} --environment prod --reason '…'", err=True)
+
+
+def _checked(examples: int, rows: int | None) -> str:
+    if not examples:
+        return "none: it will be warmed, but not checked"
+    if rows is None:
+        return agreeing(examples)
+    calls = f"{counted(examples, 'call')} with {counted(rows, 'row')}"
+    return f"{calls} made into {counted(examples, 'example')}; asked again, the model answers the same"

@@ -32,11 +32,12 @@ def command(store: Path, models: tuple[ModelName, ...], *, allow_external_data: 
 
     Tried are exclusive link, rename, fsync and file events, in a directory of their own that is removed again.
 
-    Exits 0 when all is well, 1 when the mount or a ledger is not, 4 when only versions are not.
+    Exits 0 when all is well, 1 when the mount or a ledger is not or a model is not there, 4 when only versions are not.
     """
     with told():
-        from model_sidecar.app.store_check import check_models, check_mount
+        from model_sidecar.app.store_check import check_models, check_mount, models_to_check
 
+        chosen = models_to_check(store, models)
         mount = list(check_mount(store))
         click.echo(f"mount      {store.absolute()}")
         for finding in mount:
@@ -44,7 +45,7 @@ def command(store: Path, models: tuple[ModelName, ...], *, allow_external_data: 
                 f"  {_MARKS[finding.ok]}  {finding.what}{': ' if finding.detail else ''}{finding.detail}"
             )
         worst = Exit.DONE if all(finding.ok is not False for finding in mount) else Exit.REFUSED
-        for finding in check_models(store, models, allow_external_data=allow_external_data):
+        for finding in check_models(store, chosen, allow_external_data=allow_external_data):
             click.echo(
                 f"  {_MARKS[finding.ok]}  {finding.what}{': ' if finding.detail else ''}{finding.detail}"
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from model_sidecar.app.counting import agreeing
 from model_sidecar.cli.exits import told
 from model_sidecar.cli.options import config_option, option
 from model_sidecar.errors import NotFoundError
@@ -60,6 +61,8 @@ def command(directory: Path, output: str, *, allow_external_data: bool) -> None:
         for spec in signature.outputs:
             click.echo(f"  output   {spec}")
         agreed = (
-            f"{ready.golden_examples} agree" if ready.golden_examples else "none: warmed, but not checked"
+            agreeing(ready.golden_examples)
+            if ready.golden_examples
+            else "none: it was warmed, but not checked"
         )
         click.echo(f"  golden   {agreed}")

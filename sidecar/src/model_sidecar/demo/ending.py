@@ -68,20 +68,28 @@ def sum_up(scene: Scene, *, traffic: Traffic, records: Sequence[Record], sidecar
 
 def say_how_to_go_on(paper: Paper, place: Place, sidecar: Sidecar, *, truth: int, kept: bool) -> None:
     """Print the commands to play with what is left behind, as one would type them in the demo's directory."""
+    serve: list[tuple[str, str]] = []
+    stop: list[tuple[str, str]] = []
     if kept:
         data, control, http = sidecar.data, sidecar.control, sidecar.http
-        serve = (f"kill {sidecar.pid}", "the sidecar runs on; this stops it")
+        stop = [(f"kill {sidecar.pid}", "the sidecar runs on; this stops it")]
     else:
         data, control, http = "unix:data.sock", "unix:control.sock", "127.0.0.1:8002"
         words = arguments(store="ml-models", state="state", data=data, control=control, http=http)
-        serve = (f"model-sidecar {shlex.join(words)} &", "")
+        serve = [
+            (f"model-sidecar {shlex.join(words)} 2>> {place.log.name} &", ""),
+            (
+                f"until model-sidecar probe liveness --control {control} 2> /dev/null; do sleep 0.2; done",
+                "until it is up",
+            ),
+        ]
     pointer = f"ml-models/{DIGITS}/environments/{PROD}/active.json"
     first = [f"export PATH={shlex.quote(str(binaries))}:$PATH" for binaries in _not_on_path()]
     paper.section("Go on playing")
     for command, remark in (
         *((each, "") for each in first),
         (f"cd {shlex.quote(_as_typed(place.root))}", ""),
-        *([] if kept else [serve]),
+        *serve,
         (f"export MODEL_SIDECAR_CONTROL={control}", "so that sidecarctl need not be told"),
         (f"export MODEL_SIDECAR_DATA={data}", ""),
         (f"export MODEL_SIDECAR_ENVIRONMENT={PROD}", ""),
@@ -93,7 +101,7 @@ def say_how_to_go_on(paper: Paper, place: Place, sidecar: Sidecar, *, truth: int
         (f'echo \'{{"version": "{FIRST.version}"}}\' > {pointer}', "a flip by hand"),
         (f"model-sidecar verify ml-models/{DIGITS}/{DAMAGED}", "the damaged one"),
         (f"curl http://{http}/statusz", ""),
-        *([serve] if kept else []),
+        *stop,
     ):
         paper.command(command, remark)
 

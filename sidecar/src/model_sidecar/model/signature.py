@@ -84,7 +84,9 @@ def joined(
         wanted = from_caller.pop(made.name, None)
         if wanted is None:
             names = ", ".join(repr(spec.name) for spec in model.inputs)
-            raise _mismatch(f"{PREPROCESSING} makes {made}, which {MODEL} does not take: it takes {names}")
+            raise _mismatch(
+                f"{PREPROCESSING} makes {made}, which {MODEL} does not take: it takes {names}. Name the output so"
+            )
         if made.datatype != wanted.datatype or not (made.name in unshaped or _fit(made.shape, wanted.shape)):
             raise _mismatch(f"{PREPROCESSING} makes {made}, but {MODEL} takes {wanted}")
     inputs = []
