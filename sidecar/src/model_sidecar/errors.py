@@ -112,7 +112,7 @@ class InvalidRequestError(SidecarError):
 
 
 class InvalidNameError(InvalidRequestError):
-    """A name off the grammar of section 3 of the contract."""
+    """A name off the grammar of section 2 of the contract."""
 
     default_reason = Reason.INVALID_NAME
 

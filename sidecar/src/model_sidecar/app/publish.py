@@ -91,7 +91,7 @@ def publish(
     """Publish what a build directory holds as a version that `serve` would take, or not at all.
 
     Args:
-        build_dir: a build directory (docs/contract.md, section 3); it is left as it is.
+        build_dir: a build directory (docs/contract.md, section 2); it is left as it is.
         store: where to publish.
         model: whose version it is; its first one makes its directory.
         version: what it will be called.
