@@ -139,6 +139,20 @@ def test_going_down_answers_what_is_in_flight(yard: Yard) -> None:
     assert all(isinstance(error, UnavailableError) for error in traffic.failures), traffic.failures
 
 
+def test_several_signals_at_once_end_it_in_order(yard: Yard) -> None:
+    """SIGTERM and SIGINT together, as a process group gets them: exit code 0, and no socket is left."""
+    yard.publish(A)
+    running = RunningSidecar(yard)
+    for _ in range(5):
+        with running as sidecar:
+            sidecar.wait_answering()
+            sidecar.signal(signal.SIGINT)
+            sidecar.signal(signal.SIGTERM)
+            assert sidecar.process is not None
+            assert sidecar.process.wait(timeout=20) == 0
+            assert not list(sidecar.run_dir.glob("*.sock"))
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_going_down_does_not_wait_for_a_run_that_never_ends(yard: Yard, signals: int) -> None:
     """A model that hangs ends with the drain timeout, or with a second signal; the exit code is 0."""

@@ -19,6 +19,7 @@ from model_sidecar.errors import (
     RefusedError,
     SidecarError,
     StoreError,
+    UnavailableError,
     VerificationError,
 )
 from model_sidecar.events import (
@@ -59,6 +60,7 @@ SITE = Site(ModelName("adder"), Environment("prod"))
 A, B, C = Version("2024.01.10.prod"), Version("2024.01.12.prod"), Version("2024.01.15.prod")
 ANA = Actor(id="ana", method="unix-peer", on_behalf_of="")
 WAIT_S = 20.0
+WIDER = Signature((TensorSpec("x", Datatype.FP32, (-1, 3)),), (TensorSpec("y", Datatype.FP32, (-1, 3)),))
 
 
 class Running:
@@ -85,7 +87,12 @@ class Running:
         )
         self.board = StatusBoard(Status(site=SITE, sidecar=sidecar))
         flip = Flip(
-            SITE, stage=self.stage, ledger=self.ledger, janitor=self.janitor, on_event=self.events.put
+            SITE,
+            stage=self.stage,
+            ledger=self.ledger,
+            signature_of=shelf.signatures.get,
+            janitor=self.janitor,
+            on_event=self.events.put,
         )
         self.manager = Manager(
             SITE,
@@ -351,8 +358,7 @@ def test_validate_only_checks_and_moves_nothing(running: Running) -> None:
 
 def test_a_changed_signature_is_refused_unless_it_is_allowed(running: Running) -> None:
     """A version that would break the live one's callers needs a word; the way back never does."""
-    wider = Signature((TensorSpec("x", Datatype.FP32, (-1, 3)),), (TensorSpec("y", Datatype.FP32, (-1, 3)),))
-    running.shelf.put(B, signature=wider)
+    running.shelf.put(B, signature=WIDER)
     running.deploy(A)
 
     with pytest.raises(VerificationError) as refused:
@@ -532,8 +538,7 @@ def test_a_repeated_order_is_answered_though_its_version_is_no_longer_good(runni
 
 def test_a_hand_edit_to_another_signature_needs_a_word_too(running: Running) -> None:
     """An edit that would break callers is refused, and taken when the pointer says that they are ready."""
-    wider = Signature((TensorSpec("x", Datatype.FP32, (-1, 3)),), (TensorSpec("y", Datatype.FP32, (-1, 3)),))
-    running.shelf.put(B, signature=wider)
+    running.shelf.put(B, signature=WIDER)
     running.deploy(A)
     running.edit(B)
     running.wait(error=Reason.SCHEMA_CHANGED, live=A)
@@ -692,8 +697,7 @@ def test_after_a_restart_the_head_answers_before_a_hand_edit_that_cannot(
 
 def test_after_a_restart_an_edit_is_compared_with_the_head(tmp_path: Path, shelf: Shelf) -> None:
     """An edit that was refused for its signature is refused by a sidecar that starts later, too."""
-    wider = Signature((TensorSpec("x", Datatype.FP32, (-1, 3)),), (TensorSpec("y", Datatype.FP32, (-1, 3)),))
-    shelf.put(B, signature=wider)
+    shelf.put(B, signature=WIDER)
     first = Running(tmp_path, shelf).start()
     first.deploy(A)
     first.edit(B)
@@ -853,3 +857,83 @@ def test_live_since_is_when_it_began_to_answer_and_not_when_it_was_loaded(runnin
     since = running.board.current().live_since
     assert since is not None
     assert since >= rolled_back.timestamp > standby.loaded_at
+
+
+def test_a_sidecar_that_lacks_the_head_does_not_overrule_those_that_have_it(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    """Where the head cannot be loaded, an incompatible edit is refused all the same: others serve the head's callers."""
+    shelf.put(B, signature=WIDER)
+    first = Running(tmp_path, shelf).start()
+    first.deploy(A)
+    elsewhere = Shelf()
+    for version, signature in ((A, shelf.signatures[A]), (B, WIDER)):
+        elsewhere.put(version, signature=signature)
+    elsewhere.failures[A] = VerificationError("half a copy", reason=Reason.FILE_MISSING)
+    first.edit(B)
+    first.wait(error=Reason.SCHEMA_CHANGED, live=A)
+
+    second = Running(tmp_path, elsewhere, sidecar="two").start()
+    second.wait(error=Reason.SCHEMA_CHANGED, state=State.NOT_SERVING)
+
+    assert (first.live, first.generation) == (A, 1)
+    second.edit(B, allow_schema_change=True)
+    second.wait(live=B, generation=2)
+    first.stop()
+    second.stop()
+
+
+def test_a_head_that_comes_back_answers_again(
+    tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an edit that is refused is pending, the head is tried again and again, and told of once."""
+    monkeypatch.setattr(pursuit, "_HEAD_RETRY_S", 0.01)
+    shelf.put(B, signature=WIDER)
+    first = Running(tmp_path, shelf).start()
+    first.deploy(A)
+    first.edit(B)
+    first.wait(error=Reason.SCHEMA_CHANGED, live=A)
+    first.stop()
+    shelf.failures[A] = NotFoundError("its directory is away")
+    second = Running(tmp_path, shelf).start()
+    tries = shelf.attempts[A]
+    while shelf.attempts[A] < tries + 4:
+        second.wait_event(LoadStarted)
+    told = [event for event in list(second.events.queue) if isinstance(event, Refused)]
+    del shelf.failures[A]
+
+    second.wait(live=A)
+    assert len(told) <= 2
+    second.stop()
+
+
+def test_an_order_at_a_sidecar_that_lacks_the_head_needs_a_word(tmp_path: Path, shelf: Shelf) -> None:
+    """A deploy that cannot be compared with what others serve is refused; with the word, or as a rollback, it is not."""
+    first = Running(tmp_path, shelf).start()
+    first.deploy(B)
+    first.deploy(A)
+    first.stop()
+    del shelf.signatures[A]
+    shelf.failures[A] = NotFoundError("its directory is away")
+    second = Running(tmp_path, shelf).start()
+    second.wait(state=State.NOT_SERVING, error=Reason.VERSION_NOT_FOUND)
+
+    with pytest.raises(VerificationError, match="its signature cannot be read"):
+        second.deploy(C)
+    assert second.rollback().record.version == B
+    second.stop()
+
+
+def test_a_repeated_order_that_cannot_be_served_here_says_that_it_is_recorded(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    """Whoever retries is not told that the deploy failed, for it stands."""
+    first = Running(tmp_path, shelf).start()
+    first.deploy(A, request_id="r-1")
+    first.stop()
+    shelf.failures[A] = NotFoundError("its directory is away")
+    second = Running(tmp_path, shelf).start()
+
+    with pytest.raises(UnavailableError, match="generation 1 is recorded, but is not served here"):
+        second.deploy(A, request_id="r-1")
+    second.stop()

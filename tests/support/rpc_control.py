@@ -58,7 +58,12 @@ class Control:
         self.manager = Manager(
             ADDER,
             flip=Flip(
-                ADDER, stage=self.stage, ledger=self.ledger, janitor=self._janitor, on_event=self._told
+                ADDER,
+                stage=self.stage,
+                signature_of=lambda _: None,
+                ledger=self.ledger,
+                janitor=self._janitor,
+                on_event=self._told,
             ),
             ledger=self.ledger,
             loader=Loader(self.shelf.prepare, name="load"),

@@ -8,16 +8,18 @@ import threading
 
 from model_sidecar.app.sidecar import Sidecar
 from model_sidecar.config import ServeSettings
+from model_sidecar.software import ENDINGS
 from model_sidecar.telemetry.logs import LogFormat, start_logs
 
 log = logging.getLogger(__name__)
 
-_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 _LOOK_S = 0.05
 
 
 def run(settings: ServeSettings, *, log_format: str, log_level: str) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; a second signal ends the drain.
+    """Serve until one of ENDINGS comes, then drain and return; a second one ends the drain.
+
+    The caller has blocked them before it imported anything that starts threads.
 
     Threads that hang in a model or in the store may be left behind: whoever called this had better end the process
     without waiting for them.
@@ -25,15 +27,12 @@ def run(settings: ServeSettings, *, log_format: str, log_level: str) -> None:
     Raises:
         ConfigurationError: the settings cannot be fulfilled here.
     """
-    # Blocked in every thread, and waited for in this one: a handler would interrupt any line of it, perhaps one that
-    # holds a lock which the handler wants.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     logs = start_logs(level=logging.getLevelNamesMapping()[log_level.upper()], format=LogFormat(log_format))
     try:
         sidecar = Sidecar(settings)
         try:
             sidecar.start()
-            number = signal.sigwait(_SIGNALS)
+            number = signal.sigwait(ENDINGS)
             log.info("%s received: draining", signal.Signals(number).name)
             _drain(sidecar, settings.drain_timeout_s)
         finally:
@@ -47,6 +46,6 @@ def _drain(sidecar: Sidecar, grace_s: float) -> None:
     thread = threading.Thread(target=sidecar.drain, kwargs={"grace_s": grace_s}, name="drain", daemon=True)
     thread.start()
     while thread.is_alive():
-        if signal.sigtimedwait(_SIGNALS, _LOOK_S) is not None:
+        if signal.sigtimedwait(ENDINGS, _LOOK_S) is not None:
             log.warning("told again to stop: requests in flight are given up")
             return

@@ -14,10 +14,11 @@ from pathlib import Path
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.preparing import preparer
 from model_sidecar.config import Address, ServeSettings, StandbyPolicy
-from model_sidecar.errors import ConfigurationError
+from model_sidecar.errors import ConfigurationError, SidecarError
 from model_sidecar.events import Draining, Event, Listener, Site
 from model_sidecar.model.session import check_runtime
-from model_sidecar.release.names import ModelName
+from model_sidecar.release.names import ModelName, Version
+from model_sidecar.release.tensors import Signature
 from model_sidecar.rpc.deployment import DeploymentService
 from model_sidecar.rpc.health import HealthBoard
 from model_sidecar.rpc.inference import InferenceService
@@ -169,7 +170,14 @@ class Sidecar:
         ledger = open_ledger(self._store.layout, model, settings.environment, sidecar_id=self._sidecar_id)
         stage = Stage(keep_standby=keep_standby, on_idle=partial(self._release, site))
         board = StatusBoard(Status(site=site, sidecar=self._sidecar_id))
-        flip = Flip(site, stage=stage, ledger=ledger, janitor=self._janitor, on_event=self._tell)
+        flip = Flip(
+            site,
+            stage=stage,
+            ledger=ledger,
+            signature_of=partial(self._signature_of, model),
+            janitor=self._janitor,
+            on_event=self._tell,
+        )
         prepare = preparer(
             self._store, model, allow_external_data=settings.allow_external_data, scratch=settings.state_dir
         )
@@ -197,6 +205,12 @@ class Sidecar:
         served = ServedSite(site, stage, board, manager, ledger, self._store)
         self._metrics.watch(served)
         return _RunningSite(served, manager, source, watch)
+
+    def _signature_of(self, model: ModelName, version: Version) -> Signature | None:
+        try:
+            return self._store.manifest(model, version).signature
+        except SidecarError:
+            return None
 
     def _release(self, site: Site, model: Model) -> None:
         self._janitor.release(model, site=site)

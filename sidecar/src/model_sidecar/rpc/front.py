@@ -39,11 +39,12 @@ class _Connection:
 
     Attributes:
         process: user and process id of who connected.
+        owner: whose connections count together.
         heard_at: when something was last passed on, either way, by `time.monotonic`.
         silent: whether the caller has not sent anything yet.
     """
 
-    __slots__ = ("_writer", "heard_at", "process", "silent")
+    __slots__ = ("_writer", "heard_at", "owner", "process", "silent")
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         incoming = writer.get_extra_info("socket")
@@ -51,6 +52,8 @@ class _Connection:
             incoming.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
         self.process = (uid, pid)
+        # Of a caller in another process namespace (another container) the kernel tells process 0: that may be anybody.
+        self.owner = (uid, pid or -id(self))
         self.heard_at = time.monotonic()
         self.silent = True
         self._writer = writer
@@ -159,10 +162,10 @@ class Front:
         those the quietest. A call that waits is quiet too: were it enough to be the quietest, many idle connections of
         one process would cost somebody else's deploy its answer.
         """
-        held = Counter(connection.process for connection in self._open)
+        held = Counter(connection.owner for connection in self._open)
 
         def missed(connection: _Connection) -> tuple[int, bool, float]:
-            many = held[connection.process]
+            many = held[connection.owner]
             return -many if many > _OWN_CONNECTIONS else 0, not connection.silent, connection.heard_at
 
         least = min(self._open, key=missed)
@@ -174,7 +177,7 @@ class Front:
             log.warning(
                 "%d control connections are open, %d of them by process %d of user %d: its quietest is cut for a new one",
                 _CONNECTIONS,
-                held[least.process],
+                held[least.owner],
                 pid,
                 uid,
             )

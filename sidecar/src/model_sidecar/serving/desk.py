@@ -155,6 +155,15 @@ class OrderDesk:
         phases_s = {**ready.phases_s, "commit": time.monotonic() - began}
         return CarriedOut(commit.record, Preparation(model, phases_s, ready.golden_examples), replayed=False)
 
+    def refuse_load(self, accepted: Accepted, error: SidecarError) -> None:
+        """The order's target cannot be had here; of a repeated order, the record stands all the same."""
+        if accepted.replay is not None:
+            generation = accepted.replay.generation
+            error = UnavailableError(
+                f"generation {generation} is recorded, but is not served here: {error}", reason=error.reason
+            )
+        self.refuse(accepted.ordered, error, version=accepted.target.version)
+
     def refuse(self, ordered: Ordered, error: SidecarError, *, version: Version | None = None) -> None:
         """Answer the order with this error. Of one that was only to be validated, nobody else need know."""
         named = ordered.order.version if isinstance(ordered.order, DeployOrder) else None

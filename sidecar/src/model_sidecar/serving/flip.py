@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from model_sidecar.errors import Reason, VerificationError
 from model_sidecar.events import Committed, Listener, Published, Restated, Site, StandbyReady
 from model_sidecar.ledger.ledger import Commit, Intent, Ledger
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
+from model_sidecar.release.tensors import Signature
 from model_sidecar.serving.janitor import Janitor
 from model_sidecar.serving.loading import Preparation
 from model_sidecar.serving.policy import Holding
@@ -19,11 +21,20 @@ class Flip:
     """One site's stage and ledger in the manager's hands, and at most one candidate: loaded, but not yet on the stage."""
 
     def __init__(
-        self, site: Site, *, stage: Stage, ledger: Ledger, janitor: Janitor, on_event: Listener
+        self,
+        site: Site,
+        *,
+        stage: Stage,
+        ledger: Ledger,
+        signature_of: Callable[[Version], Signature | None],
+        janitor: Janitor,
+        on_event: Listener,
     ) -> None:
+        """`signature_of` says what a version's manifest promises; None where it cannot be read."""
         self._site = site
         self._stage = stage
         self._ledger = ledger
+        self._signature_of = signature_of
         self._janitor = janitor
         self._on_event = on_event
         self._candidate: Preparation | None = None
@@ -51,15 +62,25 @@ class Flip:
     def check_schema(self, model: Model) -> None:
         """Refuse a model whose inputs or outputs would break callers of the live one.
 
+        Where nothing is live, but the ledger has a head, other sidecars may be serving that: it counts in its place.
+
         Raises:
             VerificationError: SCHEMA_CHANGED.
         """
-        live = self._stage.residents().live
-        breaks = model.signature.breaks_from(live.signature) if live is not None and live is not model else ()
+        live, head = self._stage.residents().live, self._ledger.head
+        callers_know: Version | None = None
+        known: Signature | None = None
+        if live is not None:
+            callers_know, known = live.version, live.signature
+        elif head is not None:
+            callers_know, known = head.version, self._signature_of(head.version)
+        if callers_know is None or callers_know == model.version:
+            return
+        breaks = ("its signature cannot be read",) if known is None else model.signature.breaks_from(known)
         if breaks:
             raise VerificationError(
-                f"version {model.version} would break callers of {live.version if live else 'nothing'}: "
-                f"{'; '.join(breaks)}. If they are ready for it, deploy with --allow-schema-change",
+                f"version {model.version} would break callers of {callers_know}: {'; '.join(breaks)}. If they are ready "
+                "for it, deploy with --allow-schema-change",
                 reason=Reason.SCHEMA_CHANGED,
                 version=model.version,
             )

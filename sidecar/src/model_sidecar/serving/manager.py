@@ -228,7 +228,7 @@ class Manager:
             case Accepted(), Preparation():
                 self._carry_out(purpose, result)
             case Accepted(), SidecarError():
-                self._desk.refuse(purpose.ordered, result, version=purpose.target.version)
+                self._desk.refuse_load(purpose, result)
             case Refusal(), Preparation():
                 self._flip.keep(result)
             case Refusal(), SidecarError():

@@ -17,6 +17,7 @@ from model_sidecar.serving.troubles import Troubles
 from model_sidecar.serving.wishes import Wishes
 
 _STORE_RETRY_S = 2.0
+_HEAD_RETRY_S = 10.0
 _EDITOR = Actor(id="unknown", method="pointer-file", on_behalf_of="")
 """Who edits a file, the file does not tell."""
 
@@ -73,7 +74,12 @@ class Pursuit:
     def refuse(self, refusal: Refusal, error: SidecarError) -> None:
         """The wish cannot be granted: tell it, and do not try it again before something changes."""
         self._troubles.tell_once(error, version=refusal.wanted.version, generation=refusal.wanted.generation)
-        self._wishes.refuse(replace(refusal, retry_at=_soon()) if isinstance(error, StoreError) else refusal)
+        if isinstance(error, StoreError):
+            refusal = replace(refusal, retry_at=_soon())
+        elif refusal.wanted.generation is not None and self._flip.residents().live is None:
+            # Nothing answers until the head is mended, and its directory may be mended while an edit is looked at.
+            refusal = replace(refusal, retry_at=time.monotonic() + _HEAD_RETRY_S)
+        self._wishes.refuse(refusal)
 
     def _take(self, wanted: Wanted, ready: Preparation) -> None:
         """Let a model at hand be the live one; where a hand edit asked for it, record that first."""

@@ -19,22 +19,25 @@ class Troubles:
 
     def __init__(self, site: Site, *, on_event: Listener) -> None:
         self.current: Trouble | None = None
+        self._told: set[str] = set()
         self._site = site
         self._on_event = on_event
 
     def tell(self, error: SidecarError, *, version: Version | None, generation: int | None) -> None:
         """Let everybody know that something was refused; what is live answers on."""
+        self._told.add(str(error))
         self.current = Trouble(error.reason, str(error), version, generation, datetime.now(UTC))
         self._on_event(
             Refused(self._site, version, error.reason, str(error), isinstance(error, VerificationError))
         )
 
     def tell_once(self, error: SidecarError, *, version: Version | None, generation: int | None) -> None:
-        """The same, unless it is just what was told last: a store that stays away is tried again and again."""
-        if self.current is None or self.current.message != str(error):
+        """The same, unless it was told before and nothing has worked since: some things are tried again and again."""
+        if str(error) not in self._told:
             self.tell(error, version=version, generation=generation)
 
     def over(self, reason: Reason | None = None) -> None:
         """It was put right; with a reason, only if that is what it was."""
         if reason is None or (self.current is not None and self.current.reason is reason):
             self.current = None
+            self._told.clear()

@@ -28,15 +28,14 @@ class Wishes:
         self.externally_managed = False
         self._ledger = ledger
         self._fingerprint: object = None
-        self._refusal: Refusal | None = None
-        self._hopeless = 0  # the generation of a head that was refused here
+        self._refusals: dict[Wanted, Refusal] = {}  # since something was last published
         self._told_of: object = None
 
     def take_in(self, sighting: Sighting, *, nothing_live: bool) -> VerificationError | None:
         """Take over what was seen. Returns what is wrong with the pointer, once for each state of it.
 
         While nothing is live, the head goes before a hand edit: what answered before a restart answers again, whatever
-        somebody has written since, and the edit is then compared with it. Unless the head itself cannot be had.
+        somebody has written since, and the edit is then compared with it. While the head cannot be had, the edit is tried.
         """
         decision, head = sighting.decision, self._ledger.head
         self._fingerprint = sighting.fingerprint
@@ -46,7 +45,7 @@ class Wishes:
                 pass
             case Follow(record=record):
                 self.follow(record)
-            case Adopt() if nothing_live and head is not None and head.generation != self._hopeless:
+            case Adopt() if nothing_live and head is not None and not self._stands(_wish(head)):
                 self.follow(head)
             case Adopt(version=version, allow_schema_change=allow):
                 edit = Edit(sighting.base_generation, decision.request_id, decision.request_sha256)
@@ -81,14 +80,7 @@ class Wishes:
         """Want what this record names, unless a newer one is known: a look may arrive after our own commit."""
         known = self.wanted.generation if self.wanted else None
         if known is None or record.generation >= known:
-            self._want(
-                Wanted(
-                    version=record.version,
-                    manifest=record.manifest_sha256,
-                    generation=record.generation,
-                    record_sha256=record.sha256,
-                )
-            )
+            self._want(_wish(record))
 
     def as_seen(self, wanted: Wanted) -> Refusal:
         """The refusal that this wish would get, for what its directory looks like now."""
@@ -96,27 +88,36 @@ class Wishes:
 
     def refuse(self, refusal: Refusal) -> None:
         """Do not try this again while the refusal stands."""
-        self._refusal = refusal
-        if refusal.wanted.generation is not None:
-            self._hopeless = refusal.wanted.generation
+        self._refusals[refusal.wanted] = refusal
 
     def is_refused(self) -> bool:
         """Whether the wish was refused and trying again would only find the same."""
-        return (
-            self.wanted is not None
-            and self._refusal is not None
-            and self._refusal.stands(self.wanted, fingerprint=self._fingerprint, now=time.monotonic())
-        )
+        return self.wanted is not None and self._stands(self.wanted)
 
     def was_taken_back(self) -> bool:
         """Whether something else was wanted and refused before: somebody has thought better of it."""
-        return self._refusal is not None and self._refusal.wanted != self.wanted
+        return bool(self._refusals) and self.wanted not in self._refusals
 
     def met(self) -> None:
         """What was refused before is of the past."""
-        self._refusal = None
+        self._refusals.clear()
+
+    def _stands(self, wanted: Wanted) -> bool:
+        refusal = self._refusals.get(wanted)
+        return refusal is not None and refusal.stands(
+            wanted, fingerprint=self._fingerprint, now=time.monotonic()
+        )
 
     def _want(self, wanted: Wanted) -> None:
         if self.wanted != wanted:
             self.wanted = wanted
             self.since = time.monotonic()
+
+
+def _wish(record: Record) -> Wanted:
+    return Wanted(
+        version=record.version,
+        manifest=record.manifest_sha256,
+        generation=record.generation,
+        record_sha256=record.sha256,
+    )
