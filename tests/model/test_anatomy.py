@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from support import models
+from support.memory import resident_bytes
 from support.packaged import MAGIKA, SILERO, packaged
 
 from model_sidecar.errors import Reason, VerificationError
 from model_sidecar.model import anatomy
 from model_sidecar.model.anatomy import Anatomy, Operator, dissect, walk
-from model_sidecar.model.memory import resident_bytes
 from model_sidecar.release.digests import Digest
 from model_sidecar.store.sealing import SealedFile
 

@@ -269,7 +269,7 @@ from support import models
 from support.candidates import Candidates
 import numpy as np
 from model_sidecar.model.loader import load
-from model_sidecar.model.memory import resident_bytes
+from support.memory import resident_bytes
 
 
 verified = Candidates(Path(sys.argv[1])).verify(models.large(64, layout="many"))

@@ -937,3 +937,18 @@ def test_a_repeated_order_that_cannot_be_served_here_says_that_it_is_recorded(
     with pytest.raises(UnavailableError, match="generation 1 is recorded, but is not served here"):
         second.deploy(A, request_id="r-1")
     second.stop()
+
+
+def test_the_memory_of_refusals_does_not_grow_with_edits(running: Running) -> None:
+    """However many bad edits are made, only the last one's refusal and a few messages are remembered."""
+    running.deploy(A)
+    running.source.stop(timeout_s=WAIT_S)
+    for number in range(50):
+        running.edit(f"2030.01.01.{number + 1}.prod")
+        running.manager.sighted(running.source.look())
+        running.wait(error=Reason.VERSION_NOT_FOUND, desired=f"2030.01.01.{number + 1}.prod")
+
+    wishes, troubles = running.manager._wishes, running.manager._troubles
+    assert len(wishes._refusals) <= 2
+    assert len(troubles._told) <= 8
+    assert running.live == A

@@ -6,9 +6,9 @@ import logging
 import signal
 import threading
 
+from model_sidecar.app.endings import ENDINGS
 from model_sidecar.app.sidecar import Sidecar
 from model_sidecar.config import ServeSettings
-from model_sidecar.software import ENDINGS
 from model_sidecar.telemetry.logs import LogFormat, start_logs
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _LOOK_S = 0.05
 def run(settings: ServeSettings, *, log_format: str, log_level: str) -> None:
     """Serve until one of ENDINGS comes, then drain and return; a second one ends the drain.
 
-    The caller has blocked them before it imported anything that starts threads.
+    The caller has blocked them (`endings.block`) before it imported this.
 
     Threads that hang in a model or in the store may be left behind: whoever called this had better end the process
     without waiting for them.

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import click
 
+from model_sidecar.app import endings
 from model_sidecar.cli.exits import Exit, told
 from model_sidecar.cli.options import Parsed, config_option, option
 from model_sidecar.config import ServeSettings, StandbyPolicy, parse_address, parse_duration, parse_size
 from model_sidecar.errors import ConfigurationError
 from model_sidecar.release.names import parse_environment, parse_model
-from model_sidecar.software import ENDINGS
 
 _ADDRESS = Parsed("address", parse_address)
 _DURATION = Parsed("duration", parse_duration)
@@ -135,8 +134,7 @@ def command(log_format: str, log_level: str, **given: Any) -> None:
 
     Ends on SIGTERM or SIGINT: stops being ready, answers what is in flight, exits 0.
     """
-    # First of all: numpy starts threads when it is imported, and a signal ends the process by any thread that takes it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    endings.block()  # first of all
     with told():
         settings = ServeSettings(**{**given, "standby": StandbyPolicy(given["standby"])})
         # Not at the top: this is what loads onnxruntime and grpc, and `--help` should not wait for them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,13 +55,3 @@ def mistagged(answers: Iterable[Answer], expected: Mapping[str, Expected]) -> li
     return [
         each for each in answers if each.version not in expected or not expected[each.version].agrees(each)
     ]
-
-
-def ambiguous_rows(expected: Mapping[str, Expected]) -> int:
-    """Digits to which two versions say the same, so that a wrong tag on them would not show."""
-    said: Sequence[Expected] = list(expected.values())
-    alike = np.zeros(len(said[0].labels), dtype=bool)
-    for at, one in enumerate(said):
-        for other in said[at + 1 :]:
-            alike |= np.abs(one.probabilities - other.probabilities).max(axis=1) <= 2 * _SAME
-    return int(alike.sum())

@@ -1,10 +1,8 @@
-"""Memory given back to the machine, and how much of it this process holds."""
+"""Memory given back to the machine."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-from pathlib import Path
 
 
 def give_back() -> None:
@@ -16,12 +14,3 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def resident_bytes() -> int:
-    """How much memory this process holds, shared pages included; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -19,12 +19,13 @@ from model_sidecar.errors import Reason, SidecarError
 from model_sidecar.events import Listener, LoadStarted, Prepared, Site
 from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.reconcile import Follow, Nothing, Unreadable
+from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 from model_sidecar.serving.desk import Accepted, OrderDesk, Ordered
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.loading import Loader, Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
-from model_sidecar.serving.policy import Refusal, Wanted
+from model_sidecar.serving.policy import Refusal
 from model_sidecar.serving.pursuit import Pursuit
 from model_sidecar.serving.source import Sighting
 from model_sidecar.serving.status import StatusBoard, compose
@@ -189,9 +190,9 @@ class Manager:
             self._carry_out(*next_ready)
         to_load = self._pursuit.step()
         if self._loading is None and to_load is not None:
-            self._load(to_load, to_load.wanted)
+            self._load(to_load, to_load.wanted.version, to_load.wanted.manifest)
         if self._loading is None and (accepted := self._desk.next_to_load()) is not None:
-            self._load(accepted, Wanted(version=accepted.target.version, manifest=accepted.target.manifest))
+            self._load(accepted, accepted.target.version, accepted.target.manifest)
         if self._loading is None:
             self._fill_standby()
 
@@ -208,11 +209,13 @@ class Manager:
 
     # Loading.
 
-    def _load(self, purpose: Accepted | Refusal | _Standby, wanted: Wanted) -> None:
-        load = self._loading = _Load(wanted.version, purpose)
-        self._on_event(LoadStarted(self._site, wanted.version))
+    def _load(
+        self, purpose: Accepted | Refusal | _Standby, version: Version, manifest: Digest | None
+    ) -> None:
+        load = self._loading = _Load(version, purpose)
+        self._on_event(LoadStarted(self._site, version))
         self._loader.start(
-            wanted.version, manifest=wanted.manifest, done=lambda result: self._inbox.put(_Done(load, result))
+            version, manifest=manifest, done=lambda result: self._inbox.put(_Done(load, result))
         )
         self._post()
 
@@ -248,8 +251,8 @@ class Manager:
         self._standby_tried_at = head.generation
         previous = self._ledger.previous_good()
         if previous is not None:
-            wanted = Wanted(version=previous.version, manifest=previous.manifest_sha256)
-            self._load(_Standby(previous.version, previous.generation), wanted)
+            purpose = _Standby(previous.version, previous.generation)
+            self._load(purpose, previous.version, previous.manifest_sha256)
 
     def _look_soon(self) -> None:
         self._look_again()

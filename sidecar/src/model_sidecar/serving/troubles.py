@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import UTC, datetime
 
 from model_sidecar.errors import Reason, SidecarError, VerificationError
 from model_sidecar.events import Listener, Refused, Site
 from model_sidecar.release.names import Version
 from model_sidecar.serving.status import Trouble
+
+_TOLD = 8  # a head and an edit take turns while neither can be had; more need not be remembered
 
 
 class Troubles:
@@ -19,13 +22,13 @@ class Troubles:
 
     def __init__(self, site: Site, *, on_event: Listener) -> None:
         self.current: Trouble | None = None
-        self._told: set[str] = set()
+        self._told: deque[str] = deque(maxlen=_TOLD)
         self._site = site
         self._on_event = on_event
 
     def tell(self, error: SidecarError, *, version: Version | None, generation: int | None) -> None:
         """Let everybody know that something was refused; what is live answers on."""
-        self._told.add(str(error))
+        self._told.append(str(error))
         self.current = Trouble(error.reason, str(error), version, generation, datetime.now(UTC))
         self._on_event(
             Refused(self._site, version, error.reason, str(error), isinstance(error, VerificationError))

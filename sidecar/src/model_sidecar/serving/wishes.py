@@ -28,7 +28,9 @@ class Wishes:
         self.externally_managed = False
         self._ledger = ledger
         self._fingerprint: object = None
-        self._refusals: dict[Wanted, Refusal] = {}  # since something was last published
+        # Since something was last published, by whether a record wants it: the head's refusal and the last edit's. Not one
+        # for every edit, of which there is no end.
+        self._refusals: dict[bool, Refusal] = {}
         self._told_of: object = None
 
     def take_in(self, sighting: Sighting, *, nothing_live: bool) -> VerificationError | None:
@@ -88,7 +90,7 @@ class Wishes:
 
     def refuse(self, refusal: Refusal) -> None:
         """Do not try this again while the refusal stands."""
-        self._refusals[refusal.wanted] = refusal
+        self._refusals[_is_recorded(refusal.wanted)] = refusal
 
     def is_refused(self) -> bool:
         """Whether the wish was refused and trying again would only find the same."""
@@ -96,14 +98,14 @@ class Wishes:
 
     def was_taken_back(self) -> bool:
         """Whether something else was wanted and refused before: somebody has thought better of it."""
-        return bool(self._refusals) and self.wanted not in self._refusals
+        return bool(self._refusals) and all(each.wanted != self.wanted for each in self._refusals.values())
 
     def met(self) -> None:
         """What was refused before is of the past."""
         self._refusals.clear()
 
     def _stands(self, wanted: Wanted) -> bool:
-        refusal = self._refusals.get(wanted)
+        refusal = self._refusals.get(_is_recorded(wanted))
         return refusal is not None and refusal.stands(
             wanted, fingerprint=self._fingerprint, now=time.monotonic()
         )
@@ -112,6 +114,10 @@ class Wishes:
         if self.wanted != wanted:
             self.wanted = wanted
             self.since = time.monotonic()
+
+
+def _is_recorded(wanted: Wanted) -> bool:
+    return wanted.generation is not None
 
 
 def _wish(record: Record) -> Wanted:
