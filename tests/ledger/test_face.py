@@ -13,7 +13,7 @@ import pytest
 from support.ledgers import A, B, FaultyDisk, Registry, chain
 
 from model_sidecar.errors import Reason, StoreError, StoreFullError
-from model_sidecar.ledger.face import document
+from model_sidecar.ledger.face import Standing, document
 from model_sidecar.release.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 
 
@@ -50,7 +50,7 @@ def test_no_file_is_no_pointer(registry: Registry) -> None:
             None,
             None,
         )
-        assert not reading.externally_managed
+        assert reading.is_ours
         if registry.directory.exists():
             registry.directory.rmdir()
 
@@ -240,11 +240,11 @@ def test_a_config_map_is_followed_and_externally_managed(registry: Registry) -> 
     mount_config_map(registry.directory, '{"version": "2024.01.10.prod"}', revision="r1")
     face = registry.face()
     first = face.read()
-    assert (first.pointer, first.externally_managed) == (Pointer(A), True)
+    assert (first.pointer, first.standing) == (Pointer(A), Standing.LINKED)
 
     mount_config_map(registry.directory, '{"version": "2024.01.12.prod"}', revision="r2")
     second = face.read()
-    assert (second.pointer, second.externally_managed) == (Pointer(B), True)
+    assert (second.pointer, second.standing) == (Pointer(B), Standing.LINKED)
     assert second.identity != first.identity
 
 
@@ -252,40 +252,49 @@ def test_a_dangling_link_is_no_pointer_and_not_ours(registry: Registry) -> None:
     """While a ConfigMap is being taken away nothing is there, and nothing may be put there."""
     registry.pointer.symlink_to("..data/active.json")
     reading = registry.face().read()
-    assert (reading.identity, reading.problem, reading.externally_managed) == (None, None, True)
+    assert (reading.identity, reading.problem, reading.standing) == (None, None, Standing.LINKED)
 
 
 def test_an_ordinary_pointer_is_ours(registry: Registry) -> None:
     """A file, or none, in a directory that we may write is not externally managed; nor is a read-only file mode."""
-    assert not registry.face().externally_managed()
+    assert registry.face().standing() is Standing.OURS
     registry.pointer.write_text('{"version": "2024.01.12.prod"}')
     registry.pointer.chmod(0o444)
-    assert not registry.face().externally_managed()
+    assert registry.face().standing() is Standing.OURS
 
 
-@pytest.mark.parametrize("part", ["directory", "pointer", "model_directory"])
-def test_a_read_only_mount_is_externally_managed(registry: Registry, part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "standing"),
+    [
+        ("directory", Standing.READ_ONLY),
+        ("pointer", Standing.LINKED),
+        ("model_directory", Standing.READ_ONLY),
+    ],
+)
+def test_what_lies_on_a_read_only_mount_is_not_ours(
+    registry: Registry, part: str, standing: Standing
+) -> None:
     """A pointer whose directory, or which itself, is mounted read-only is followed and not written, even as root."""
     registry.pointer.write_text('{"version": "2024.01.12.prod"}')
     with read_only(getattr(registry, part)):
         reading = registry.face().read()
-        assert (reading.pointer, reading.externally_managed) == (Pointer(B), True)
-    assert not registry.face().externally_managed()
+        assert (reading.pointer, reading.standing) == (Pointer(B), standing)
+    assert registry.face().standing() is Standing.OURS
 
 
-def test_a_read_only_store_without_a_pointer_is_externally_managed(tmp_path: Path) -> None:
+def test_a_read_only_store_without_a_pointer_is_not_ours(tmp_path: Path) -> None:
     """Where the environment's directory is missing and could not be made, the pointer is not ours either."""
     registry = Registry(tmp_path / "store")
-    assert not registry.face().externally_managed()
+    assert registry.face().standing() is Standing.OURS
     with read_only(registry.model_directory):
-        assert registry.face().read().externally_managed
+        assert registry.face().read().standing is Standing.READ_ONLY
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_that_we_may_not_write_is_externally_managed(registry: Registry) -> None:
+def test_a_directory_that_we_may_not_write_is_not_ours(registry: Registry) -> None:
     """Permissions count as a read-only mount does."""
     registry.directory.chmod(0o555)
     try:
-        assert registry.face().externally_managed()
+        assert registry.face().standing() is Standing.READ_ONLY
     finally:
         registry.directory.chmod(0o755)

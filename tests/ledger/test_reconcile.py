@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from support.ledgers import ALICE, A, B, C, FaultyDisk, Registry, chain, commit, follow
 
-from model_sidecar.errors import ConflictError, VerificationError
-from model_sidecar.ledger.face import Identity, PointerFace, Reading, render
+from model_sidecar.errors import ConflictError, Reason, VerificationError
+from model_sidecar.ledger.face import Identity, PointerFace, Reading, Standing, render
 from model_sidecar.ledger.ledger import Commit, Intent, Ledger
 from model_sidecar.ledger.reconcile import (
     Adopt,
@@ -30,12 +30,14 @@ HEAD = RECORDS[-1]
 PROBLEM = VerificationError("active.json is not a pointer")
 
 
-def look(content: bytes, *, external: bool = False, mtime_ns: int = 7, ctime_ns: int = 7) -> Reading:
+def look(
+    content: bytes, *, standing: Standing = Standing.OURS, mtime_ns: int = 7, ctime_ns: int = 7
+) -> Reading:
     return Reading(
         content=content,
         identity=Identity(digest_of(content), mtime_ns, ctime_ns, 1),
         pointer=parse_pointer(content),
-        externally_managed=external,
+        standing=standing,
     )
 
 
@@ -56,9 +58,9 @@ def adopt(content: bytes, version: Version, *, allow: bool = False) -> Adopt:
     )
 
 
-MISSING, MISSING_EXTERNAL = Reading(), Reading(externally_managed=True)
+MISSING, MISSING_EXTERNAL = Reading(), Reading(standing=Standing.LINKED)
 BROKEN = Reading(content=b"", identity=Identity(digest_of(b""), 7, 7, 1), problem=PROBLEM)
-BROKEN_EXTERNAL = Reading(content=b"", identity=BROKEN.identity, problem=PROBLEM, externally_managed=True)
+BROKEN_EXTERNAL = Reading(content=b"", identity=BROKEN.identity, problem=PROBLEM, standing=Standing.LINKED)
 CONSENTING = b'{"version": "2024.02.01.prod", "allow_schema_change": true}'
 KEEP, REWRITE = Follow(record=HEAD, rewrite_face=False), Follow(record=HEAD, rewrite_face=True)
 
@@ -103,28 +105,49 @@ KEEP, REWRITE = Follow(record=HEAD, rewrite_face=False), Follow(record=HEAD, rew
             BROKEN_EXTERNAL, RECORDS, Unreadable(problem=PROBLEM, head=HEAD), id="external, garbage"
         ),
         pytest.param(
-            look(bare(D), external=True),
+            look(bare(D), standing=Standing.LINKED),
             [],
             External(version=D, allow_schema_change=False),
             id="external, no ledger",
         ),
         pytest.param(
-            look(CONSENTING, external=True),
+            look(CONSENTING, standing=Standing.LINKED),
             RECORDS,
             External(version=D, allow_schema_change=True),
             id="external, beside a ledger",
         ),
         pytest.param(
-            look(render(HEAD), external=True),
+            look(render(HEAD), standing=Standing.LINKED),
             RECORDS,
             External(version=C, allow_schema_change=False),
             id="external, a copy of a face",
+        ),
+        pytest.param(
+            look(bare(D), standing=Standing.READ_ONLY),
+            [],
+            External(version=D, allow_schema_change=False),
+            id="read-only, no ledger",
+        ),
+        pytest.param(
+            look(render(HEAD), standing=Standing.READ_ONLY), RECORDS, KEEP, id="read-only, the face"
+        ),
+        pytest.param(
+            look(numbered(B, 2), standing=Standing.READ_ONLY), RECORDS, KEEP, id="read-only, it lags"
         ),
     ],
 )
 def test_what_a_look_means(reading: Reading, records: list[Record], expected: Decision) -> None:
     """Every combination of pointer and ledger has one meaning."""
     assert decide(reading, records) == expected
+
+
+def test_an_edit_that_cannot_be_recorded_is_told_and_not_followed() -> None:
+    """Where the store is read-only, the head stands until somebody else has recorded the edit."""
+    decision = decide(look(bare(D), standing=Standing.READ_ONLY), RECORDS)
+    assert isinstance(decision, Unreadable)
+    assert decision.head == HEAD
+    assert decision.problem.reason is Reason.STORE_UNAVAILABLE
+    assert D in str(decision.problem)
 
 
 def decide(reading: Reading, records: list[Record]) -> Decision:

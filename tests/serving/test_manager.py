@@ -38,6 +38,7 @@ from model_sidecar.release.digests import digest_of
 from model_sidecar.release.names import Environment, ModelName, Version
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
 from model_sidecar.serving import pursuit
+from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.janitor import Janitor
 from model_sidecar.serving.loading import Loader
@@ -51,6 +52,8 @@ from model_sidecar.serving.orders import (
     ToPrevious,
     ToVersion,
 )
+from model_sidecar.serving.patience import Patience
+from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.source import Source
 from model_sidecar.serving.stage import Stage
 from model_sidecar.serving.status import Standing, State, Status, StatusBoard
@@ -86,10 +89,11 @@ class Running:
             keep_standby=keep_standby, on_idle=lambda model: self.janitor.release(model, site=SITE)
         )
         self.board = StatusBoard(Status(site=SITE, sidecar=sidecar))
+        scribe = Scribe(self.ledger, Patience("ledger"))
         flip = Flip(
             SITE,
             stage=self.stage,
-            ledger=self.ledger,
+            scribe=scribe,
             signature_of=shelf.signatures.get,
             janitor=self.janitor,
             on_event=self.events.put,
@@ -97,7 +101,8 @@ class Running:
         self.manager = Manager(
             SITE,
             flip=flip,
-            ledger=self.ledger,
+            scribe=scribe,
+            emergency=Emergency(None),
             loader=Loader(shelf.prepare, name="load"),
             board=self.board,
             keep_standby=keep_standby,

@@ -20,10 +20,13 @@ from model_sidecar.release.names import Environment, ModelName
 from model_sidecar.rpc.deployment import DeploymentService
 from model_sidecar.rpc.health import HealthBoard
 from model_sidecar.rpc.servers import ControlServer
+from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.janitor import Janitor
 from model_sidecar.serving.loading import Loader
 from model_sidecar.serving.manager import Manager
+from model_sidecar.serving.patience import Patience
+from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Stage
 from model_sidecar.serving.status import Status, StatusBoard
@@ -55,17 +58,19 @@ class Control:
         self._janitor = Janitor(on_event=self._told)
         self.stage = Stage(keep_standby=True, on_idle=lambda model: self._janitor.release(model, site=ADDER))
         self.board = StatusBoard(Status(site=ADDER, sidecar="one"))
+        scribe = Scribe(self.ledger, Patience("ledger"))
         self.manager = Manager(
             ADDER,
             flip=Flip(
                 ADDER,
                 stage=self.stage,
                 signature_of=lambda _: None,
-                ledger=self.ledger,
+                scribe=scribe,
                 janitor=self._janitor,
                 on_event=self._told,
             ),
-            ledger=self.ledger,
+            scribe=scribe,
+            emergency=Emergency(None),
             loader=Loader(self.shelf.prepare, name="load"),
             board=self.board,
             keep_standby=True,

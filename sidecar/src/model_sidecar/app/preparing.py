@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Protocol
 
 from model_sidecar.model.loader import load
 from model_sidecar.model.rehearsal import rehearse
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.serving.loading import Preparation, Prepare
-from model_sidecar.store.versions import VersionStore
+from model_sidecar.store.verifying import VerifiedVersion
+
+
+class Verifier(Protocol):
+    """Where versions are had, verified."""
+
+    def verify(
+        self, model: ModelName, version: Version, *, expected_manifest: Digest | None = None
+    ) -> VerifiedVersion:
+        """See `VersionStore.verify`."""
+        ...
 
 
 def preparer(
-    store: VersionStore, model: ModelName, *, allow_external_data: bool, scratch: Path | None = None
+    store: Verifier, model: ModelName, *, allow_external_data: bool, scratch: Path | None = None
 ) -> Prepare:
     """How the versions of one model are prepared; the result raises the errors of its three steps.
 

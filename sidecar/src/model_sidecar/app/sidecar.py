@@ -13,8 +13,9 @@ from pathlib import Path
 
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.preparing import preparer
+from model_sidecar.app.state_dir import StateDirectory
 from model_sidecar.config import Address, ServeSettings, StandbyPolicy
-from model_sidecar.errors import ConfigurationError, SidecarError
+from model_sidecar.errors import ConfigurationError, SidecarError, StoreError
 from model_sidecar.events import Draining, Event, Listener, Site
 from model_sidecar.model.session import check_runtime
 from model_sidecar.release.names import ModelName, Version
@@ -23,16 +24,21 @@ from model_sidecar.rpc.deployment import DeploymentService
 from model_sidecar.rpc.health import HealthBoard
 from model_sidecar.rpc.inference import InferenceService
 from model_sidecar.rpc.servers import ControlServer, DataServer
+from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.janitor import Janitor
+from model_sidecar.serving.keeper import Keeper
 from model_sidecar.serving.loading import Loader
 from model_sidecar.serving.manager import Manager
+from model_sidecar.serving.patience import Patience
+from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.source import Source
 from model_sidecar.serving.stage import Model, Stage
 from model_sidecar.serving.status import Status, StatusBoard
 from model_sidecar.serving.watch import Watch
 from model_sidecar.software import SOFTWARE_VERSION
+from model_sidecar.store.kept import KeptVersions
 from model_sidecar.store.versions import VersionStore
 from model_sidecar.telemetry.event_log import EventLog
 from model_sidecar.telemetry.http import HttpServer
@@ -82,18 +88,18 @@ class Sidecar:
             ConfigurationError: this machine or installation cannot do what the settings say.
         """
         check_runtime()
-        if not settings.store.is_dir():
-            raise ConfigurationError(f"--store {settings.store} is not a directory: make it, or mount it")
-        if settings.state_dir is not None:
-            _make_private(settings.state_dir)
         self._settings = settings
         self._ending = ExitStack()
+        self._state = StateDirectory(settings.state_dir) if settings.state_dir is not None else None
+        _check_store(settings.store, may_be_away=self._state is not None)
         self._sidecar_id = settings.sidecar_id or f"{socket.gethostname()}-{os.getpid()}"
         self._metrics = Metrics(software=SOFTWARE_VERSION)
         self._health = HealthBoard(settings.models)
         self._listeners: list[Listener] = [self._metrics.on_event, EventLog().on_event, self._health.on_event]
         self._janitor = Janitor(on_event=self._tell)
         self._store = VersionStore(settings.store, allow_external_data=settings.allow_external_data)
+        self._copies = KeptVersions(self._store, self._state.kept) if self._state is not None else None
+        self._keeper = self._build_keeper()
         self._sites = [self._build_site(model) for model in settings.models]
         served = [site.served for site in self._sites]
         self._data = DataServer(
@@ -149,6 +155,9 @@ class Sidecar:
         for site in self._sites:
             site.start()
             self._ending.callback(site.stop)
+        if self._keeper is not None:
+            self._keeper.start()
+            self._ending.callback(self._keeper.stop, timeout_s=_THREAD_STOP_S)
 
     def drain(self, *, grace_s: float) -> None:
         """Say that nothing new is taken, and wait until what is in flight is answered, at most `grace_s`."""
@@ -167,24 +176,39 @@ class Sidecar:
     def _build_site(self, model: ModelName) -> _RunningSite:
         settings, site = self._settings, Site(model, self._settings.environment)
         keep_standby = settings.standby is StandbyPolicy.RESIDENT
-        ledger = open_ledger(self._store.layout, model, settings.environment, sidecar_id=self._sidecar_id)
+        state = self._state
+        ledger = open_ledger(
+            self._store.layout,
+            model,
+            settings.environment,
+            sidecar_id=self._sidecar_id,
+            memory=state.memory(model, settings.environment) if state is not None else None,
+        )
+        ledger.recall()
+        scribe = Scribe(ledger, Patience(f"ledger-{model}"))
         stage = Stage(keep_standby=keep_standby, on_idle=partial(self._release, site))
         board = StatusBoard(Status(site=site, sidecar=self._sidecar_id))
         flip = Flip(
             site,
             stage=stage,
-            ledger=ledger,
+            scribe=scribe,
             signature_of=partial(self._signature_of, model),
             janitor=self._janitor,
             on_event=self._tell,
         )
+        if self._keeper is not None:
+            self._keeper.watch(site, stage)
         prepare = preparer(
-            self._store, model, allow_external_data=settings.allow_external_data, scratch=settings.state_dir
+            self._copies or self._store,
+            model,
+            allow_external_data=settings.allow_external_data,
+            scratch=settings.state_dir,
         )
         manager = Manager(
             site,
             flip=flip,
-            ledger=ledger,
+            scribe=scribe,
+            emergency=Emergency(state.pending(model, settings.environment) if state is not None else None),
             loader=Loader(prepare, name=f"load-{model}"),
             board=board,
             keep_standby=keep_standby,
@@ -205,6 +229,13 @@ class Sidecar:
         served = ServedSite(site, stage, board, manager, ledger, self._store)
         self._metrics.watch(served)
         return _RunningSite(served, manager, source, watch)
+
+    def _build_keeper(self) -> Keeper | None:
+        if self._copies is None:
+            return None
+        keeper = Keeper(self._copies, keep_standby=self._settings.standby is StandbyPolicy.RESIDENT)
+        self._listeners.append(keeper.on_event)
+        return keeper
 
     def _signature_of(self, model: ModelName, version: Version) -> Signature | None:
         try:
@@ -229,10 +260,18 @@ class Sidecar:
         return HttpServer(address, pages)
 
 
-def _make_private(directory: Path) -> None:
+def _check_store(store: Path, *, may_be_away: bool) -> None:
+    """Refuse a store that is not there, unless this sidecar may know what to serve without it."""
+    patience = Patience("first-look")
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"--state-dir {directory} cannot be made: {error.strerror}") from error
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"--state-dir {directory} cannot be written by this process")
+        found = patience.call(store.is_dir)
+        problem = "is not a directory: make it, or mount it"
+    except StoreError as error:
+        found, problem = False, f"cannot be looked at: {error}"
+    finally:
+        patience.close()
+    if found:
+        return
+    if not may_be_away:
+        raise ConfigurationError(f"--store {store} {problem}")
+    log.warning("--store %s %s. Serving what --state-dir remembers of it", store, problem)

@@ -44,6 +44,9 @@ class Backend(Protocol):
             CommitStateUnknownError: it may still get lost.
         """
 
+    def expect_records(self) -> None:
+        """Records were seen here before, by an earlier process: their absence is trouble, and no empty ledger."""
+
     def latest_hint(self) -> int:
         """Some generation up to which records probably exist, or 0: where to begin to look, never an answer."""
 

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from model_sidecar.errors import Reason, VerificationError
@@ -30,6 +31,18 @@ from model_sidecar.release.pointer import MAX_POINTER_BYTES, Pointer, parse_poin
 
 # What somebody has put there in place of a file we can read. Other errors are the storage's.
 _NOT_READABLE_AS_IT_STANDS = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
+
+
+class Standing(Enum):
+    """Whose the pointer's file is, as far as the file system tells."""
+
+    OURS = auto()
+    """This process may replace it."""
+    LINKED = auto()
+    """Somebody else puts it there: a symbolic link, as in a mounted ConfigMap, or a read-only mount of its own in a
+    directory that can be written (a ConfigMap's `subPath`)."""
+    READ_ONLY = auto()
+    """Its directory cannot be written: a read-only mount, or permissions. (root ignores permissions, but not mounts.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +67,23 @@ class Reading:
         identity: None when there is no file.
         pointer: what it says; None when there is no file, or a `problem`.
         problem: POINTER_INVALID: there is something, but no pointer.
-        externally_managed: somebody else owns the file: follow it, never write it (see `PointerFace`).
+        standing: whose file it is, and whether it can be written.
     """
 
     content: bytes | None = None
     identity: Identity | None = None
     pointer: Pointer | None = None
     problem: VerificationError | None = None
-    externally_managed: bool = False
+    standing: Standing = Standing.OURS
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process may write the file."""
+        return self.standing is Standing.OURS
 
 
 class PointerFace:
     """The pointer's file. May be used from any thread; blocks as long as the storage does.
-
-    The pointer is *externally managed* when one of these holds:
-
-    - `active.json` is itself a symbolic link, as in a mounted ConfigMap: a rename would replace the link;
-    - it lies on a read-only mount of its own (a ConfigMap's `subPath`);
-    - its directory, or where that is missing the nearest one above it, cannot be written by this process: a read-only
-      mount, or permissions. (root ignores permissions, but not mounts.)
 
     Args:
         path: `…/environments/<environment>/active.json`.
@@ -96,20 +107,20 @@ class PointerFace:
         Raises:
             StoreError: the storage failed, so that nothing is known about the pointer.
         """
-        external = self.externally_managed()
+        standing = self.standing()
         try:
             found = read_file(self._disk, self._path, limit=MAX_POINTER_BYTES, follow_symlink=True)
         except FileNotFoundError:
-            return Reading(externally_managed=external)
+            return Reading(standing=standing)
         except OSError as error:
             if error.errno not in _NOT_READABLE_AS_IT_STANDS:
                 raise store_trouble(error, f"cannot read {self._path}") from error
             return Reading(
                 identity=Identity(digest_of(b""), 0, 0, 0),
                 problem=self._problem(f"cannot be read: {error.strerror}"),
-                externally_managed=external,
+                standing=standing,
             )
-        return self._parsed(found, externally_managed=external)
+        return self._parsed(found, standing=standing)
 
     def write(self, record: Record, *, replacing: Reading | None = None) -> bool:
         """Show this record, by an atomic replacement of the whole file.
@@ -142,37 +153,31 @@ class PointerFace:
             sweep(self._disk, self._path.parent, now_s=now_s)
         return True
 
-    def externally_managed(self) -> bool:
-        """Whether the pointer is somebody else's to write, by the rule above."""
+    def standing(self) -> Standing:
+        """Whose the file is now; where it is missing, whose it would be."""
         if self._path.is_symlink():
-            return True
-        try:
-            if os.statvfs(self._path).f_flag & os.ST_RDONLY:
-                return True
-        except OSError:
-            # No such file, or trouble that reading it will tell.
-            pass
+            return Standing.LINKED
+        # The nearest one there is: the directories are made with the first record.
         directory = next((each for each in self._path.parents if each.exists()), self._path.parent)
-        return not os.access(directory, os.W_OK | os.X_OK)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            return Standing.READ_ONLY
+        try:
+            read_only = os.statvfs(self._path).f_flag & os.ST_RDONLY
+        except OSError:  # no such file, or trouble that reading it will tell
+            read_only = 0
+        return Standing.LINKED if read_only else Standing.OURS
 
-    def _parsed(self, found: FileRead, *, externally_managed: bool) -> Reading:
+    def _parsed(self, found: FileRead, *, standing: Standing) -> Reading:
         content = found.content
         identity = Identity(digest_of(content or b""), found.mtime_ns, found.ctime_ns, found.inode)
         if content is None:
-            return Reading(
-                identity=identity,
-                problem=self._problem("is not a regular file"),
-                externally_managed=externally_managed,
-            )
+            problem = self._problem("is not a regular file")
+            return Reading(identity=identity, problem=problem, standing=standing)
         try:
             pointer = parse_pointer(content)
         except VerificationError as problem:
-            return Reading(
-                content=content, identity=identity, problem=problem, externally_managed=externally_managed
-            )
-        return Reading(
-            content=content, identity=identity, pointer=pointer, externally_managed=externally_managed
-        )
+            return Reading(content=content, identity=identity, problem=problem, standing=standing)
+        return Reading(content=content, identity=identity, pointer=pointer, standing=standing)
 
     def _problem(self, what: str) -> VerificationError:
         return VerificationError(

@@ -94,6 +94,10 @@ class FileBackend:
                 generation=generation,
             ) from error
 
+    def expect_records(self) -> None:
+        """See `Backend.expect_records`."""
+        self._seen = True
+
     def latest_hint(self) -> int:
         """The highest generation in the directory's listing; 0 if there is none."""
         try:

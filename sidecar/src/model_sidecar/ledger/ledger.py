@@ -17,7 +17,8 @@ from model_sidecar.ledger.chain import broken, check_link, validate_request_id
 from model_sidecar.ledger.commit import Commit, Intent, conflict, record_after
 from model_sidecar.ledger.face import Identity, PointerFace, Reading
 from model_sidecar.ledger.history import History
-from model_sidecar.ledger.reconcile import Decision, Follow, interpret
+from model_sidecar.ledger.memory import Memory
+from model_sidecar.ledger.reconcile import Decision, Follow, interpret, is_external
 from model_sidecar.ledger.record import Action, Record, Writer, decode, encode
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.names import Environment, ModelName
@@ -50,6 +51,7 @@ class Ledger(History):
         model, environment: whose ledger this is; a record of anything else in it is an error.
         writer: this process, as it is recorded.
         now: the clock, giving aware datetimes.
+        memory: where this sidecar remembers what it has seen; None: nowhere.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Ledger(History):
         environment: Environment,
         writer: Writer,
         now: Callable[[], datetime],
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self._backend = backend
@@ -69,6 +72,26 @@ class Ledger(History):
         self._environment = environment
         self._writer = writer
         self._now = now
+        self._memory = memory
+
+    def recall(self) -> None:
+        """Know again what this sidecar knew before it was restarted; before anything else is asked of the ledger.
+
+        From then on a ledger without these records has gone back, or is not mounted; none of them is served unverified.
+        """
+        if self._memory is None:
+            return
+        last: Record | None = None
+        for generation, line in enumerate(self._memory.read(), 1):
+            try:
+                last = self._linked(last, generation, line)
+            except StoreError as error:
+                log.warning("%s is damaged and is not believed from there on: %s", self._memory.path, error)
+                self._memory.forget_from(generation)
+                break
+            self._learn([last])
+        if last is not None:
+            self._backend.expect_records()
 
     def look(self) -> Look:
         """Read the pointer and look for new records.
@@ -87,7 +110,7 @@ class Ledger(History):
         try:
             head = self.refresh()
         except StoreError:
-            if reading.pointer is None or reading.externally_managed or not self._backend.vanished():
+            if reading.pointer is None or not reading.is_ours or not self._backend.vanished():
                 raise
             self._put_back()
             head = self.refresh()
@@ -98,8 +121,8 @@ class Ledger(History):
         return self._face.read()
 
     def externally_managed(self) -> bool:
-        """Whether the pointer is somebody else's to write, so that nothing is recorded here."""
-        return self._face.externally_managed()
+        """Whether the pointer is somebody else's, so that nothing is recorded here."""
+        return is_external(self._face.standing(), self.head)
 
     def rewrite_face(self) -> None:
         """Let the pointer show the head, unless an edit is in it that nobody has adopted yet.
@@ -171,6 +194,7 @@ class Ledger(History):
             last = self._linked(last, generation, content)
             found.append(last)
         self._learn(found)
+        self._remember()
         return self.head
 
     def commit(self, intent: Intent, *, expected_generation: int) -> Commit:
@@ -188,43 +212,91 @@ class Ledger(History):
                 one of which a known record is missing.)
             CommitStateUnknownError: it is recorded, but perhaps not for good. The same call again tells.
         """
+        return self._commit(
+            lambda head: self._record_after(head, intent),
+            expected_generation=expected_generation,
+            request_id=intent.request_id,
+            request_sha256=intent.request_sha256,
+        )
+
+    def append(self, record: Record) -> Commit:
+        """Append, byte for byte, a record that was drawn up before (`draft`) and could not be written then.
+
+        Raises:
+            As `commit`; ConflictError also where the head is another one than that which the record follows.
+        """
+        return self._commit(
+            lambda _: record,
+            expected_generation=record.generation - 1,
+            request_id=record.request_id,
+            request_sha256=record.request_sha256,
+        )
+
+    def _commit(
+        self,
+        draw_up: Callable[[Record | None], Record],
+        *,
+        expected_generation: int,
+        request_id: str,
+        request_sha256: Digest,
+    ) -> Commit:
         before = self._read_face()
         head = self.refresh()
-        earlier = self._replay(intent)
+        earlier = self.find_replay(request_id, request_sha256=request_sha256)
         if earlier is not None:
-            return earlier
+            return Commit(record=earlier, replayed=True)
         generation = head.generation if head else 0
         if generation != expected_generation:
             raise conflict(expected=expected_generation, actual=generation, winner=head)
         missing = self._backend.first_missing(generation)
         if missing is not None:
             raise broken(missing, "it was seen before and is not there")
-        record = self._record_after(head, intent)
+        record = draw_up(head)
+        if record.previous_record_sha256 != (head.sha256 if head else None):
+            raise conflict(expected=expected_generation, actual=generation, winner=head)
         try:
             self._backend.put_if_absent(record.generation, encode(record))
         except GenerationTakenError as error:
             self.refresh()
-            earlier = self._replay(intent)
+            earlier = self.find_replay(request_id, request_sha256=request_sha256)
             if earlier is not None:
-                return earlier
+                return Commit(record=earlier, replayed=True)
             winner = self.record(record.generation)
             raise conflict(expected=expected_generation, actual=record.generation, winner=winner) from error
         self._learn([record])
+        self._remember()
         # An operator's word replaces whatever is in the pointer; an adoption only the edit that was adopted, for there
         # may be a newer one by now.
-        shows = intent.action is not Action.ADOPT or (before is not None and self._merely_lags(before))
+        shows = record.action is not Action.ADOPT or (before is not None and self._merely_lags(before))
         return Commit(record=record, replayed=False, warning=self._show(record, before) if shows else "")
+
+    def _remember(self) -> None:
+        if self._memory is None or (head := self.head) is None:
+            return
+        for generation in range(self._memory.generation + 1, head.generation + 1):
+            record = self.record(generation)
+            # Another digest: it has fields of a newer software, and is no record any more without them.
+            if record is None or digest_of(content := encode(record)) != record.sha256:
+                return
+            self._memory.append(generation, content)
 
     def _check_still_there(self, known: Record) -> None:
         content = self._backend.read(known.generation)
         if content is None:
             raise broken(
-                known.generation, "the ledger went back: this generation was seen before and is not there"
+                known.generation,
+                f"the ledger went back: this generation was seen before and is not there{self._way_out()}",
             )
         if digest_of(content) != known.sha256:
             raise broken(
-                known.generation, f"its digest was {known.sha256} before and is {digest_of(content)} now"
+                known.generation,
+                f"its digest was {known.sha256} before and is {digest_of(content)} now{self._way_out()}",
             )
+
+    def _way_out(self) -> str:
+        if self._memory is None:
+            return ""
+        return f" (if that is right, stop this sidecar, remove {self._memory.path}, and start it again)"
 
     def _linked(self, previous: Record | None, generation: int, content: bytes) -> Record:
         try:
@@ -238,10 +310,6 @@ class Ledger(History):
                 f"it is of {record.model}/{record.environment} in the ledger of {self._model}/{self._environment}",
             )
         return record
-
-    def _replay(self, intent: Intent) -> Commit | None:
-        record = self.find_replay(intent.request_id, request_sha256=intent.request_sha256)
-        return Commit(record=record, replayed=True) if record is not None else None
 
     def _put_back(self) -> None:
         with self._lock:
@@ -290,7 +358,7 @@ class Ledger(History):
         return isinstance(decision, Follow) and decision.rewrite_face
 
     def _show(self, record: Record, before: Reading | None) -> str:
-        if before is not None and before.externally_managed:
+        if before is not None and not before.is_ours:
             return ""
         try:
             # Not over an edit that was made meanwhile: that one is newer than this commit, and will be adopted. And

@@ -16,8 +16,8 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from model_sidecar.errors import VerificationError
-from model_sidecar.ledger.face import Identity, Reading
+from model_sidecar.errors import SidecarError, StoreError
+from model_sidecar.ledger.face import Identity, Reading, Standing
 from model_sidecar.ledger.record import Record
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
@@ -49,12 +49,12 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
-    """There is something in the pointer's place, but no pointer.
+    """There is something in the pointer's place that cannot be acted on.
 
     The head, if there is one, is followed on. The file is left alone: somebody may be in the middle of an edit.
     """
 
-    problem: VerificationError
+    problem: SidecarError
     head: Record | None
 
 
@@ -89,8 +89,8 @@ def interpret(
     if pointer is None or reading.identity is None:
         if head is None:
             return Nothing()
-        return Follow(record=head, rewrite_face=not reading.externally_managed)
-    if reading.externally_managed:
+        return Follow(record=head, rewrite_face=reading.is_ours)
+    if is_external(reading.standing, head):
         return External(version=pointer.version, allow_schema_change=pointer.allow_schema_change)
     if head is not None and _is_face_of(pointer, head):
         return Follow(record=head, rewrite_face=False)
@@ -102,13 +102,28 @@ def interpret(
         )  # lags behind
         or find_request(request_id) is not None  # adopted before, and the face could not be rewritten since
     ):
-        return Follow(record=head, rewrite_face=True)
+        return Follow(record=head, rewrite_face=reading.is_ours)
+    if not reading.is_ours:
+        problem = StoreError(
+            f"the pointer names {pointer.version}, which is not recorded, and the store is read-only here: the head "
+            "stays until a sidecar that may write has recorded the edit"
+        )
+        return Unreadable(problem=problem, head=head)
     return Adopt(
         version=pointer.version,
         request_id=request_id,
         request_sha256=reading.identity.content,
         allow_schema_change=pointer.allow_schema_change,
     )
+
+
+def is_external(standing: Standing, head: Record | None) -> bool:
+    """Whether the pointer is somebody else's to move.
+
+    Where there is a ledger, a directory that cannot be written is a fault, or a store that others write: its head is
+    followed all the same.
+    """
+    return standing is Standing.LINKED or (standing is Standing.READ_ONLY and head is None)
 
 
 def adoption_id(identity: Identity) -> str:

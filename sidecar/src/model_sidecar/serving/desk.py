@@ -9,13 +9,23 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 
-from model_sidecar.errors import Reason, RefusedError, SidecarError, UnavailableError
-from model_sidecar.ledger.ledger import Intent, Ledger
+from model_sidecar.errors import (
+    CommitStateUnknownError,
+    Reason,
+    RefusedError,
+    RequestIdReusedError,
+    SidecarError,
+    StoreError,
+    UnavailableError,
+)
+from model_sidecar.ledger.ledger import Intent
 from model_sidecar.ledger.record import Action, Record
 from model_sidecar.release.names import Version
+from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.loading import Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
+from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.targets import Target, resolve
 
 
@@ -42,60 +52,122 @@ class Accepted:
     """An order that makes sense: its target, and the head it was given on.
 
     That head is the order's condition even where the operator stated none: a deploy whose model took long to load must
-    not undo a rollback that came meanwhile. `replay` is the record that an earlier order with this id has written, and
-    that is still the head: it has only to be served here.
+    not undo a rollback that came meanwhile.
+
+    Attributes:
+        replay: the record that an earlier order with this id has written, and that is still the head: it has only to be
+            served here.
+        no_store: why an emergency rollback cannot be recorded now.
     """
 
     ordered: Ordered
     target: Target
     base_generation: int
     replay: Record | None = None
+    no_store: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedOut:
-    """An order's record, and the model to publish under it."""
+    """An order's record, and the model to publish under it; `no_store`: why the record could not be written yet."""
 
     record: Record
     ready: Preparation
-    replayed: bool
+    replayed: bool = False
+    no_store: str = ""
 
 
 class OrderDesk:
-    """One site's orders. All calls are the manager's thread's."""
+    """The orders of one site. Not thread-safe: all calls are the manager's thread's."""
 
     def __init__(
-        self, *, flip: Flip, ledger: Ledger, report: Callable[[SidecarError, Version | None], None]
+        self,
+        *,
+        flip: Flip,
+        scribe: Scribe,
+        emergency: Emergency,
+        report: Callable[[SidecarError, Version | None], None],
     ) -> None:
-        """`report` lets everybody know of a refusal."""
+        """`report` is told of every refusal that others should know of."""
         self._flip = flip
-        self._ledger = ledger
+        self._scribe = scribe
+        self._ledger = scribe.ledger
+        self._emergency = emergency
         self._report = report
         self._waiting: deque[Accepted] = deque()
 
-    def accept(self, ordered: Ordered, *, externally_managed: bool) -> None:
+    def accept(self, ordered: Ordered) -> None:
         """Take an order in, or refuse it at once; one whose request id is already recorded is answered at once."""
-        order = ordered.order
         try:
-            if externally_managed:
-                raise RefusedError(
-                    "the active pointer is managed from outside (it is read-only here): change it where it comes from",
-                    reason=Reason.POINTER_EXTERNALLY_MANAGED,
+            if not self._answer_from_waiting(ordered):
+                self._accept(ordered)
+        except StoreError as error:
+            self._accept_without_store(ordered, error)
+        except SidecarError as error:
+            self.refuse(ordered, error)
+
+    def _accept(self, ordered: Ordered) -> None:
+        order = ordered.order
+        urgent = _is_emergency(order)
+        if self._scribe.is_external(urgent=urgent):
+            raise RefusedError(
+                "the active pointer is managed from outside (it is read-only here): change it where it comes from",
+                reason=Reason.POINTER_EXTERNALLY_MANAGED,
+            )
+        head = self._scribe.refresh(urgent=urgent)
+        done = self._scribe.find_replay(order.request_id, request_sha256=order.fingerprint())
+        base_generation = head.generation if head else 0
+        if done is not None:
+            self._replay(ordered, done, base_generation)
+            return
+        self._waiting.append(Accepted(ordered, self._target_on(order, base_generation), base_generation))
+
+    def _accept_without_store(self, ordered: Ordered, why: StoreError) -> None:
+        """Take in an emergency rollback to what is in memory; refuse everything else, for what is wrong with the store."""
+        order, head = ordered.order, self._ledger.head
+        try:
+            if not isinstance(order, RollbackOrder) or head is None:
+                raise why
+            if self._emergency.waiting is not None:
+                raise StoreError(
+                    f"{why} The rollback to {self._emergency.waiting.record.version} is in effect and still has to be "
+                    "recorded: until then there is no other",
+                    reason=why.reason,
                 )
-            head = self._ledger.refresh()
-            done = self._ledger.find_replay(order.request_id, request_sha256=order.fingerprint())
-            base_generation = head.generation if head else 0
-            if done is not None:
-                self._replay(ordered, done, base_generation)
-                return
-            if order.expected_generation is not None and order.expected_generation != base_generation:
-                raise self._ledger.conflict(expected_generation=order.expected_generation)
-            live = self._flip.residents().live
-            target = resolve(order, ledger=self._ledger, live=live.manifest if live else None)
+            target = self._target_on(order, head.generation)
+            at_hand = self._flip.at_hand(target.version, target.manifest) is not None
+            if not order.emergency:
+                raise _hinting(why, target.version) if at_hand else why
+            if not at_hand:
+                raise StoreError(
+                    f"{why} Only what is in memory can be rolled back to without it, and {target.version} is not",
+                    reason=why.reason,
+                )
         except SidecarError as error:
             self.refuse(ordered, error)
             return
-        self._waiting.append(Accepted(ordered, target, base_generation))
+        self._waiting.append(Accepted(ordered, target, head.generation, no_store=str(why)))
+
+    def _target_on(self, order: DeployOrder | RollbackOrder, base_generation: int) -> Target:
+        if order.expected_generation is not None and order.expected_generation != base_generation:
+            raise self._ledger.conflict(expected_generation=order.expected_generation)
+        live = self._flip.residents().live
+        return resolve(order, ledger=self._ledger, live=live.manifest if live else None)
+
+    def _answer_from_waiting(self, ordered: Ordered) -> bool:
+        """Answer an emergency rollback that is asked for again while it waits to be recorded."""
+        order, waiting = ordered.order, self._emergency.waiting
+        if waiting is None or waiting.record.request_id != order.request_id:
+            return False
+        if waiting.record.request_sha256 != order.fingerprint():
+            raise RequestIdReusedError(
+                f"request id {order.request_id!r} is that of the rollback to {waiting.record.version}, which waits to "
+                "be recorded: use a new id for a new request",
+                request_id=order.request_id,
+            )
+        took_s = time.monotonic() - order.received
+        ordered.answer(Outcome(waiting.record, took_s, replayed=True, pending=True))
+        return True
 
     def next_ready(self) -> tuple[Accepted, Preparation] | None:
         """Take out an order whose target is loaded already, wherever in the queue it stands.
@@ -144,16 +216,20 @@ class OrderDesk:
                 accepted.ordered.answer(Outcome(draft, time.monotonic() - order.received))
                 self._flip.drop(model)
                 return None
+            if accepted.no_store:
+                return CarriedOut(self._ledger.draft(intent), ready, no_store=accepted.no_store)
             began = time.monotonic()
             commit = self._flip.commit(intent, base_generation=accepted.base_generation, trigger="operator")
         except SidecarError as error:
+            if _is_emergency(order) and isinstance(error, StoreError | CommitStateUnknownError):
+                return CarriedOut(self._ledger.draft(intent), ready, no_store=str(error))
             self._flip.drop(model)
             self.refuse(accepted.ordered, error, version=model.version)
             return None
         if commit.replayed:
             return self._served_again(accepted.ordered, commit.record, ready)
         phases_s = {**ready.phases_s, "commit": time.monotonic() - began}
-        return CarriedOut(commit.record, Preparation(model, phases_s, ready.golden_examples), replayed=False)
+        return CarriedOut(commit.record, Preparation(model, phases_s, ready.golden_examples))
 
     def refuse_load(self, accepted: Accepted, error: SidecarError) -> None:
         """The order's target cannot be had here; of a repeated order, the record stands all the same."""
@@ -205,6 +281,18 @@ class OrderDesk:
         for accepted in tuple(self._waiting):
             if accepted.ordered.future.cancelled():
                 self._waiting.remove(accepted)
+
+
+def _is_emergency(order: DeployOrder | RollbackOrder) -> bool:
+    return isinstance(order, RollbackOrder) and order.emergency
+
+
+def _hinting(why: StoreError, version: Version) -> StoreError:
+    return StoreError(
+        f"{why} {version} is in memory: `sidecarctl rollback … --emergency` rolls back to it here, at once, and records "
+        "it when the store is back",
+        reason=why.reason,
+    )
 
 
 def _intent(order: DeployOrder | RollbackOrder, ready: Preparation) -> Intent:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from model_sidecar.errors import Reason, VerificationError
+from model_sidecar.errors import ConflictError, Reason, VerificationError
 from model_sidecar.events import Committed, Listener, Published, Restated, Site, StandbyReady
-from model_sidecar.ledger.ledger import Commit, Intent, Ledger
+from model_sidecar.ledger.commit import Commit, Intent
+from model_sidecar.ledger.record import Record
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 from model_sidecar.release.tensors import Signature
+from model_sidecar.serving.emergency import overtaken
 from model_sidecar.serving.janitor import Janitor
 from model_sidecar.serving.loading import Preparation
 from model_sidecar.serving.policy import Holding
+from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.stage import Model, Residents, Stage
 
 
@@ -25,7 +28,7 @@ class Flip:
         site: Site,
         *,
         stage: Stage,
-        ledger: Ledger,
+        scribe: Scribe,
         signature_of: Callable[[Version], Signature | None],
         janitor: Janitor,
         on_event: Listener,
@@ -33,7 +36,8 @@ class Flip:
         """`signature_of` says what a version's manifest promises; None where it cannot be read."""
         self._site = site
         self._stage = stage
-        self._ledger = ledger
+        self._scribe = scribe
+        self._ledger = scribe.ledger
         self._signature_of = signature_of
         self._janitor = janitor
         self._on_event = on_event
@@ -73,7 +77,8 @@ class Flip:
         if live is not None:
             callers_know, known = live.version, live.signature
         elif head is not None:
-            callers_know, known = head.version, self._signature_of(head.version)
+            version = callers_know = head.version
+            known = self._scribe.ask(lambda: self._signature_of(version))
         if callers_know is None or callers_know == model.version:
             return
         breaks = ("its signature cannot be read",) if known is None else model.signature.breaks_from(known)
@@ -88,22 +93,43 @@ class Flip:
     def commit(self, intent: Intent, *, base_generation: int, trigger: str) -> Commit:
         """Write the record, on top of this head only; errors are the ledger's."""
         known = self._ledger.recorded_manifest(intent.version) is not None
-        commit = self._ledger.commit(intent, expected_generation=base_generation)
-        if not commit.replayed:
-            record = commit.record
-            self._on_event(
-                Committed(
-                    self._site,
-                    generation=record.generation,
-                    version=record.version,
-                    action=record.action.value,
-                    trigger=trigger,
-                    actor=record.actor.id,
-                    reason=record.reason,
-                    back=known,
-                )
-            )
+        commit = self._scribe.commit(intent, expected_generation=base_generation)
+        self._tell_committed(commit, trigger=trigger, back=known)
         return commit
+
+    def commit_late(self, record: Record) -> Record:
+        """Write down an emergency rollback, on top of whatever the head is by now; errors are the ledger's.
+
+        Returns the record that now stands for it: where others have moved the head meanwhile, it names that and moves
+        nothing.
+        """
+        try:
+            commit = self._scribe.append(record)
+        except ConflictError:
+            head = self._ledger.head
+            if head is None:
+                raise
+            intent = overtaken(record, by=head)
+            commit = self._scribe.commit(intent, expected_generation=head.generation)
+        self._tell_committed(commit, trigger="operator", back=True)
+        return commit.record
+
+    def _tell_committed(self, commit: Commit, *, trigger: str, back: bool) -> None:
+        if commit.replayed:
+            return
+        record = commit.record
+        self._on_event(
+            Committed(
+                self._site,
+                generation=record.generation,
+                version=record.version,
+                action=record.action.value,
+                trigger=trigger,
+                actor=record.actor.id,
+                reason=record.reason,
+                back=back,
+            )
+        )
 
     def publish(self, ready: Preparation, *, generation: int | None, since: float) -> None:
         """Let this model answer, under this generation; `since` is when it was first asked for, monotonic seconds."""

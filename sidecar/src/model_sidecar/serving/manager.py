@@ -17,17 +17,18 @@ from typing import assert_never
 
 from model_sidecar.errors import Reason, SidecarError
 from model_sidecar.events import Listener, LoadStarted, Prepared, Site
-from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.reconcile import Follow, Nothing, Unreadable
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 from model_sidecar.serving.desk import Accepted, OrderDesk, Ordered
+from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.loading import Loader, Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
 from model_sidecar.serving.policy import Refusal
 from model_sidecar.serving.pursuit import Pursuit
-from model_sidecar.serving.source import Sighting
+from model_sidecar.serving.scribe import Scribe
+from model_sidecar.serving.source import Sighting, Unseen
 from model_sidecar.serving.status import StatusBoard, compose
 from model_sidecar.serving.troubles import Troubles
 from model_sidecar.serving.wishes import Wishes
@@ -77,7 +78,8 @@ class Manager:
         site: Site,
         *,
         flip: Flip,
-        ledger: Ledger,
+        scribe: Scribe,
+        emergency: Emergency,
         loader: Loader,
         board: StatusBoard,
         keep_standby: bool,
@@ -85,7 +87,9 @@ class Manager:
     ) -> None:
         self._site = site
         self._flip = flip
-        self._ledger = ledger
+        self._scribe = scribe
+        self._ledger = scribe.ledger
+        self._emergency = emergency
         self._loader = loader
         self._board = board
         self._keep_standby = keep_standby
@@ -94,29 +98,31 @@ class Manager:
 
         self._inbox: queue.SimpleQueue[_Sighted | Ordered | _Done | _Stop] = queue.SimpleQueue()
         # A slot, not a queue: of forty flips in two seconds the last counts.
-        self._sighting: Sighting | None = None
+        self._news: Sighting | Unseen | None = None
         self._thread = threading.Thread(target=self._run, name=f"manager-{site.model}", daemon=True)
 
         # The thread's own.
         self._stopping = False
-        self._wishes = Wishes(ledger)
+        self._last_look: float | None = None
+        self._wishes = Wishes(scribe.ledger, emergency)
         self._troubles = Troubles(site, on_event=on_event)
         self._pursuit = Pursuit(
             wishes=self._wishes, flip=flip, troubles=self._troubles, look_again=self._look_soon
         )
-        self._desk = OrderDesk(flip=flip, ledger=ledger, report=self._refused)
+        self._desk = OrderDesk(flip=flip, scribe=scribe, emergency=emergency, report=self._refused)
         self._loading: _Load | None = None
         self._standby_tried_at = 0
         self._told_empty = False
+        self._pointer_problem: Reason | None = None
 
     def start(self, *, look_again: Callable[[], None]) -> None:
         """Begin. `look_again` makes the source look soon."""
         self._look_again = look_again
         self._thread.start()
 
-    def sighted(self, sighting: Sighting) -> None:
-        """What the source saw. Only the newest counts."""
-        self._sighting = sighting
+    def sighted(self, news: Sighting | Unseen) -> None:
+        """What the source saw, or that it could not. Only the newest counts."""
+        self._news = news
         self._inbox.put(_Sighted())
 
     def submit(self, order: DeployOrder | RollbackOrder) -> Future[Outcome]:
@@ -131,10 +137,13 @@ class Manager:
         """Change nothing any more; orders that are under way end with UnavailableError."""
         self._inbox.put(_Stop())
         self._thread.join(timeout_s)
+        self._scribe.close()
         self._loader.stop()
         self._turn_away_the_late()
 
     def _run(self) -> None:
+        if (record := self._emergency.recall(self._ledger)) is not None:
+            self._wishes.hold(record)
         while not self._stopping:
             message = self._inbox.get()
             try:
@@ -149,9 +158,9 @@ class Manager:
     def _handle(self, message: _Sighted | Ordered | _Done | _Stop) -> None:
         match message:
             case _Sighted():
-                self._take_in(self._sighting)
+                self._take_in_news(self._news)
             case Ordered():
-                self._desk.accept(message, externally_managed=self._ledger.externally_managed())
+                self._desk.accept(message)
             case _Done(load=load, result=result):
                 self._loading = None
                 self._loaded(load.purpose, result)
@@ -164,13 +173,27 @@ class Manager:
             case _:
                 assert_never(message)
 
-    def _take_in(self, sighting: Sighting | None) -> None:
-        assert sighting is not None, "a sighting is stored before it is announced"
+    def _take_in_news(self, news: Sighting | Unseen | None) -> None:
+        match news:
+            case Sighting():
+                self._last_look = news.at
+                self._troubles.seen()
+                self._record_what_waits()
+                self._take_in(news)
+            case Unseen(problem=problem):
+                self._troubles.unseen(problem)
+                self._wishes.remember()
+            case None:
+                raise AssertionError("news is stored before it is announced")
+
+    def _take_in(self, sighting: Sighting) -> None:
         problem = self._wishes.take_in(sighting, nothing_live=self._flip.residents().live is None)
         if problem is not None:
+            self._pointer_problem = problem.reason
             self._refused(problem, None)
-        elif not isinstance(sighting.decision, Unreadable):
-            self._troubles.over(Reason.POINTER_INVALID)
+        elif not isinstance(sighting.decision, Unreadable) and self._pointer_problem is not None:
+            self._troubles.over(self._pointer_problem)
+            self._pointer_problem = None
         if isinstance(sighting.decision, Nothing) and not self._told_empty:
             self._told_empty = True
             log.info(
@@ -178,7 +201,21 @@ class Manager:
                 self._site,
             )
         if isinstance(sighting.decision, Follow) and sighting.decision.rewrite_face:
-            self._ledger.rewrite_face()
+            self._scribe.rewrite_face()
+
+    def _record_what_waits(self) -> None:
+        """The store can be read: perhaps it can be written again, too."""
+        if self._emergency.waiting is None:
+            return
+        waiting = self._emergency.waiting.record
+        try:
+            record = self._flip.commit_late(waiting)
+        except SidecarError as error:
+            self._troubles.tell_once(error, version=waiting.version, generation=None)
+            return
+        self._emergency.over()
+        self._troubles.over()
+        self._wishes.follow(record)
 
     # What to do about it.
 
@@ -202,10 +239,17 @@ class Manager:
             self._look_soon()
             return
         since = accepted.ordered.order.received
-        self._wishes.follow(done.record)
+        if done.no_store:
+            self._emergency.hold(done.record, why=done.no_store)
+            self._wishes.hold(done.record)
+        else:
+            self._wishes.follow(done.record)
         self._pursuit.publish(done.ready, since=since)
         self._post()  # before the answer: who then asks for the status must find what was just told
-        accepted.ordered.answer(Outcome(done.record, time.monotonic() - since, done.replayed))
+        took_s = time.monotonic() - since
+        accepted.ordered.answer(
+            Outcome(done.record, took_s, replayed=done.replayed, pending=bool(done.no_store))
+        )
 
     # Loading.
 
@@ -270,7 +314,7 @@ class Manager:
                 self._desk.turn_away(message)
 
     def _post(self) -> None:
-        sighting, residents = self._sighting, self._flip.residents()
+        residents, waiting = self._flip.residents(), self._emergency.waiting
         self._board.post(
             compose(
                 self._board.current(),
@@ -280,6 +324,7 @@ class Manager:
                 loading=self._loading.version if self._loading else None,
                 trouble=self._troubles.current,
                 externally_managed=self._wishes.externally_managed,
-                last_look=sighting.at if sighting else None,
+                unrecorded=waiting.record.version if waiting else None,
+                last_look=self._last_look,
             )
         )

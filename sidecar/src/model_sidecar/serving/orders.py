@@ -74,9 +74,13 @@ class DeployOrder(Order):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackOrder(Order):
-    """Make an earlier version the head."""
+    """Make an earlier version the head.
+
+    `emergency`: where the store fails, and the target is in memory, do it at once and record it later.
+    """
 
     target: RollbackTarget
+    emergency: bool = False
 
     def _what(self) -> list[object]:
         match self.target:
@@ -96,8 +100,10 @@ class Outcome:
         record: the record that stands in the ledger; for `validate_only`, the one that would, without a digest.
         took_s: from the order's arrival until this sidecar served the record's version.
         replayed: an earlier order with the same request id had done it.
+        pending: it is in effect here, and the record is not in the ledger yet.
     """
 
     record: Record
     took_s: float
     replayed: bool = False
+    pending: bool = False

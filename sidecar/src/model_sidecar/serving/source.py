@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
-from model_sidecar.errors import SidecarError
+from model_sidecar.errors import SidecarError, StoreError
 from model_sidecar.events import Listener, Site, StoreRead, StoreUnreadable
 from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.reconcile import Adopt, Decision, External, Follow, Nothing, Unreadable
 from model_sidecar.release.names import Version
+from model_sidecar.serving.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,13 @@ class Sighting:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A look that failed: what the store says now is not known."""
+
+    problem: SidecarError
+
+
 class Source:
     """A thread that looks. `wake` may be called from anywhere; `deliver` is called on this thread."""
 
@@ -54,7 +62,7 @@ class Source:
         *,
         ledger: Ledger,
         fingerprint: Callable[[Version], object],
-        deliver: Callable[[Sighting], None],
+        deliver: Callable[[Sighting | Unseen], None],
         before_look: Callable[[], None],
         on_event: Listener,
         poll_interval_s: float,
@@ -72,6 +80,7 @@ class Source:
         self._before_look = before_look
         self._on_event = on_event
         self._poll_interval_s = poll_interval_s
+        self._patience = Patience(f"look-{site.model}")
         self._woken = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"source-{site.model}", daemon=True)
@@ -85,23 +94,35 @@ class Source:
         self._woken.set()
 
     def stop(self, *, timeout_s: float) -> None:
-        """Look no more. A look that hangs in the store is left behind after the timeout; the thread is a daemon."""
+        """Look no more. A look that hangs in the store is left behind."""
         self._stopping = True
         self._woken.set()
+        self._patience.close()
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while not self._stopping:
             self._woken.clear()  # before the look: what happens during it earns another one
-            self._before_look()
             try:
-                self._deliver(self.look())
-            except (SidecarError, OSError) as error:
-                self._on_event(StoreUnreadable(self._site, str(error)))
+                self._deliver(self._patience.call(self._renewed_look))
+            except SidecarError as error:
+                self._fail(error)
+            except OSError as error:
+                self._fail(StoreError(f"a look at the pointer failed: {error}"))
             except Exception:
                 log.exception("a look at the pointer failed unexpectedly")
-                self._on_event(StoreUnreadable(self._site, "internal error; see the log"))
+                self._fail(StoreError("a look at the pointer failed: internal error; see the log"))
             self._woken.wait(self._poll_interval_s * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+
+    def _fail(self, problem: SidecarError) -> None:
+        if self._stopping:
+            return
+        self._on_event(StoreUnreadable(self._site, str(problem)))
+        self._deliver(Unseen(problem))
+
+    def _renewed_look(self) -> Sighting:
+        self._before_look()
+        return self.look()
 
     def look(self) -> Sighting:
         """What the store says now.

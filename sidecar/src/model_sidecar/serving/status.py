@@ -72,6 +72,8 @@ class Status:
     externally_managed: bool = False
     live_since: datetime | None = None
     """Since when the live version answers without a break."""
+    unrecorded: Version | None = None
+    """The version that an emergency rollback has made live, until that is recorded."""
     last_look: float | None = None
     """Monotonic seconds of the last successful look at the store."""
 
@@ -142,6 +144,7 @@ def compose(
     loading: Version | None,
     trouble: Trouble | None,
     externally_managed: bool,
+    unrecorded: Version | None,
     last_look: float | None,
 ) -> Status:
     """The status that these facts make; `record` is the one that the live version answers under."""
@@ -165,5 +168,6 @@ def compose(
         live_since=residents.live_since,
         last_error=trouble,
         externally_managed=externally_managed,
+        unrecorded=unrecorded,
         last_look=last_look,
     )

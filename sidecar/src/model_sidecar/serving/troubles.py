@@ -14,22 +14,35 @@ _TOLD = 8  # a head and an edit take turns while neither can be had; more need n
 
 
 class Troubles:
-    """One site's troubles. Not thread-safe: all calls are the manager's thread's.
-
-    Attributes:
-        current: the newest; None when the last thing that was tried has worked.
-    """
+    """One site's troubles. Not thread-safe: all calls are the manager's thread's."""
 
     def __init__(self, site: Site, *, on_event: Listener) -> None:
-        self.current: Trouble | None = None
+        self._refused: Trouble | None = None
+        self._unseen: Trouble | None = None
         self._told: deque[str] = deque(maxlen=_TOLD)
         self._site = site
         self._on_event = on_event
 
+    @property
+    def current(self) -> Trouble | None:
+        """The newest; None when the last thing that was tried has worked, and the store can be looked at."""
+        known = [each for each in (self._unseen, self._refused) if each is not None]
+        return max(known, key=lambda each: each.since, default=None)
+
+    def unseen(self, error: SidecarError) -> None:
+        """The store cannot be looked at. Whoever looked has told everybody else."""
+        if self._unseen is None or self._unseen.message != str(error):
+            since = self._unseen.since if self._unseen is not None else datetime.now(UTC)
+            self._unseen = Trouble(error.reason, str(error), None, None, since)
+
+    def seen(self) -> None:
+        """The store was looked at."""
+        self._unseen = None
+
     def tell(self, error: SidecarError, *, version: Version | None, generation: int | None) -> None:
         """Let everybody know that something was refused; what is live answers on."""
         self._told.append(str(error))
-        self.current = Trouble(error.reason, str(error), version, generation, datetime.now(UTC))
+        self._refused = Trouble(error.reason, str(error), version, generation, datetime.now(UTC))
         self._on_event(
             Refused(self._site, version, error.reason, str(error), isinstance(error, VerificationError))
         )
@@ -41,6 +54,6 @@ class Troubles:
 
     def over(self, reason: Reason | None = None) -> None:
         """It was put right; with a reason, only if that is what it was."""
-        if reason is None or (self.current is not None and self.current.reason is reason):
-            self.current = None
+        if reason is None or (self._refused is not None and self._refused.reason is reason):
+            self._refused = None
             self._told.clear()

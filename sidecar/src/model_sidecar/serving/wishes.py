@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import assert_never
 
-from model_sidecar.errors import VerificationError
+from model_sidecar.errors import SidecarError
 from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.reconcile import Adopt, External, Follow, Nothing, Unreadable
 from model_sidecar.ledger.record import Record
+from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.policy import Edit, Refusal, Wanted
 from model_sidecar.serving.source import Sighting
 
@@ -22,18 +23,19 @@ class Wishes:
         externally_managed: the last look found a pointer that is somebody else's to write.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, emergency: Emergency) -> None:
         self.wanted: Wanted | None = None
         self.since = 0.0
         self.externally_managed = False
         self._ledger = ledger
+        self._emergency = emergency
         self._fingerprint: object = None
         # Since something was last published, by whether a record wants it: the head's refusal and the last edit's. Not one
         # for every edit, of which there is no end.
         self._refusals: dict[bool, Refusal] = {}
         self._told_of: object = None
 
-    def take_in(self, sighting: Sighting, *, nothing_live: bool) -> VerificationError | None:
+    def take_in(self, sighting: Sighting, *, nothing_live: bool) -> SidecarError | None:
         """Take over what was seen. Returns what is wrong with the pointer, once for each state of it.
 
         While nothing is live, the head goes before a hand edit: what answered before a restart answers again, whatever
@@ -41,6 +43,10 @@ class Wishes:
         """
         decision, head = sighting.decision, self._ledger.head
         self._fingerprint = sighting.fingerprint
+        if self._emergency.waiting is not None:
+            # It could not be recorded still, and nobody has moved the head: what an operator wanted last stands.
+            self.hold(self._emergency.waiting.record)
+            return None
         self.externally_managed = isinstance(decision, External)
         match decision:
             case Nothing():
@@ -83,6 +89,22 @@ class Wishes:
         known = self.wanted.generation if self.wanted else None
         if known is None or record.generation >= known:
             self._want(_wish(record))
+
+    def hold(self, record: Record) -> None:
+        """Want what this record names, although it is not in the ledger yet; where that has grown beyond it, its head."""
+        head = self._ledger.head
+        if head is not None and head.generation >= record.generation:
+            self.follow(head)
+            return
+        self._want(Wanted(version=record.version, manifest=record.manifest_sha256))
+
+    def remember(self) -> None:
+        """The store cannot be looked at: before anything else is wanted, want what is known to have answered last."""
+        head = self._ledger.head
+        if self._emergency.waiting is not None:
+            self.hold(self._emergency.waiting.record)
+        elif self.wanted is None and head is not None:
+            self.follow(head)
 
     def as_seen(self, wanted: Wanted) -> Refusal:
         """The refusal that this wish would get, for what its directory looks like now."""

@@ -36,6 +36,7 @@ class VerifiedVersion:
     model: ModelName
     version: Version
     manifest: Manifest
+    manifest_bytes: bytes
     files: Mapping[str, SealedFile]
 
     def close(self) -> None:
@@ -72,7 +73,10 @@ class VersionDirectory:
             VerificationError: it is none, or that of another version or model.
             StoreError: the store cannot be read.
         """
-        manifest = parse_manifest(self._manifest_bytes())
+        return self._parsed(self._manifest_bytes())
+
+    def _parsed(self, content: bytes) -> Manifest:
+        manifest = parse_manifest(content)
         if manifest.version != self.version:
             raise VerificationError(
                 f"{self.shown / MANIFEST} is of version {manifest.version}: expected that of its directory, "
@@ -91,7 +95,8 @@ class VersionDirectory:
 
     def verify(self, *, expected_manifest: Digest | None, allow_external_data: bool) -> VerifiedVersion:
         """Every listed file, verified; see `VersionStore.verify`."""
-        manifest = self.manifest()
+        content = self._manifest_bytes()
+        manifest = self._parsed(content)
         if expected_manifest is not None and manifest.digest != expected_manifest:
             raise VerificationError(
                 f"{self.shown / MANIFEST} is {manifest.digest}, but {expected_manifest} was deployed: somebody changed "
@@ -107,7 +112,7 @@ class VersionDirectory:
                 name: opened.enter_context(self._seal(name, entry)) for name, entry in manifest.files.items()
             }
             opened.pop_all()
-        return VerifiedVersion(self.model, self.version, manifest, MappingProxyType(files))
+        return VerifiedVersion(self.model, self.version, manifest, content, MappingProxyType(files))
 
     def _manifest_bytes(self) -> bytes:
         shown = self.shown / MANIFEST

@@ -1,0 +1,66 @@
+"""The directory of a sidecar's own: where things lie in it, and that no other sidecar uses it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from model_sidecar.errors import ConfigurationError
+from model_sidecar.ledger.memory import Memory
+from model_sidecar.ledger.pending import PendingFile
+from model_sidecar.release.names import Environment, ModelName
+
+
+class StateDirectory:
+    """`--state-dir`, made where it is missing, and held as long as the process lives.
+
+    ```
+    lock                                        held by the sidecar that uses the directory
+    kept/<model>/<version>/                     copies of the versions that are live and stand by
+    sites/<model>/<environment>/ledger.jsonl    the ledger as this sidecar has seen it
+    sites/<model>/<environment>/pending.json    a rollback that is in effect and not recorded yet
+    ```
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Take it.
+
+        Raises:
+            ConfigurationError: it cannot be made or written, or another sidecar uses it.
+        """
+        self.root = root
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.kept.mkdir(mode=0o700, exist_ok=True)
+            lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"--state-dir {root} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise ConfigurationError(
+                f"--state-dir {root} is used by another sidecar: each needs one of its own"
+            ) from error
+        self._lock = lock
+
+    @property
+    def kept(self) -> Path:
+        """Where copies of versions lie."""
+        return self.root / "kept"
+
+    def memory(self, model: ModelName, environment: Environment) -> Memory:
+        """What this sidecar remembers of a ledger."""
+        return Memory(self._site(model, environment) / "ledger.jsonl")
+
+    def pending(self, model: ModelName, environment: Environment) -> PendingFile:
+        """The rollback that waits to be recorded."""
+        return PendingFile(self._site(model, environment) / "pending.json")
+
+    def release(self) -> None:
+        """Let another sidecar have it."""
+        os.close(self._lock)
+
+    def _site(self, model: ModelName, environment: Environment) -> Path:
+        return self.root / "sites" / model / environment

@@ -1,0 +1,93 @@
+"""What a sidecar remembers of a ledger through its restarts: a file of its own, with the records as they stand there.
+
+It makes a restart know what the process before knew: that the ledger has gone back behind what was seen, that it has
+vanished, what answered last. It is no second truth. What contradicts the ledger is told, and settles nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+
+from model_sidecar.ledger.disk import Disk
+
+log = logging.getLogger(__name__)
+
+
+class Memory:
+    """One file, a record's bytes on each line. Writing is best effort: what is forgotten is read from the ledger again.
+
+    One process's; any thread may call.
+
+    Args:
+        path: the file; its directory is made at the first write.
+        disk: the system calls.
+    """
+
+    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
+        self.path = path
+        self._disk = disk or Disk()
+        self._lock = threading.Lock()  # guards the file and the two below
+        self._ends = [0]  # where the lines end, the first one at index 1
+        self._complained = False
+
+    @property
+    def generation(self) -> int:
+        """The newest that is remembered; 0 for none."""
+        return len(self._ends) - 1
+
+    def read(self) -> list[bytes]:
+        """The lines, oldest first, without one that a crash has cut short. Empty where nothing can be read."""
+        with self._lock:
+            try:
+                content = self.path.read_bytes()
+            except FileNotFoundError:
+                content = b""
+            except OSError as error:
+                log.warning("what was remembered in %s cannot be read: %s", self.path, error.strerror)
+                content = b""
+            lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+            self._ends = [0]
+            for line in lines:
+                self._ends.append(self._ends[-1] + len(line))
+            return lines
+
+    def forget_from(self, generation: int) -> None:
+        """Believe the lines from this one on no more: the next one is written over them."""
+        with self._lock:
+            del self._ends[generation:]
+
+    def append(self, generation: int, content: bytes) -> None:
+        """Remember a record. Only the next one is written: another thread may have been first."""
+        with self._lock:
+            if generation != self.generation + 1:
+                return
+            try:
+                self._write(content, at=self._ends[-1])
+            except OSError as error:
+                if not self._complained:
+                    log.warning(
+                        "%s cannot be written (%s): after a restart this sidecar will not know what it has seen",
+                        self.path,
+                        error.strerror,
+                    )
+                self._complained = True
+                return
+            self._ends.append(self._ends[-1] + len(content))
+
+    def _write(self, content: bytes, *, at: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        try:
+            fd = self._disk.open(self.path, flags)
+        except FileNotFoundError:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = self._disk.open(self.path, flags)
+        # Not synced: a power cut takes the newest lines, and these are in the ledger.
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            file.truncate(at)
+            file.seek(at)
+            left = content
+            while left:
+                left = left[self._disk.write(fd, left) :]

@@ -1,0 +1,66 @@
+"""The record of a rollback that took effect before it could be recorded, kept on this machine until it is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from model_sidecar.errors import StoreError
+from model_sidecar.ledger.disk import (
+    Disk,
+    discard,
+    read_file,
+    store_trouble,
+    sync_directory,
+    temporary_beside,
+    write_file,
+)
+from model_sidecar.ledger.record import MAX_READ_BYTES, Record, decode, encode
+
+log = logging.getLogger(__name__)
+
+
+class PendingFile:
+    """One record in a file of this sidecar's own, through power cuts too. One thread's.
+
+    Args:
+        path: the file; its directory is made at the first write.
+        disk: the system calls.
+    """
+
+    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
+        self._path = path
+        self._disk = disk or Disk()
+
+    def read(self) -> Record | None:
+        """The record that waits; None where there is none, or none that can be read."""
+        try:
+            found = read_file(self._disk, self._path, limit=MAX_READ_BYTES, follow_symlink=False)
+            return decode(found.content or b"")
+        except FileNotFoundError:
+            return None
+        except (OSError, StoreError):
+            log.exception("%s cannot be read: was a rollback in it, it will not be recorded", self._path)
+            return None
+
+    def save(self, record: Record) -> None:
+        """Keep this record, durably.
+
+        Raises:
+            StoreError: it is not kept.
+        """
+        temporary = temporary_beside(self._path)
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                write_file(self._disk, temporary, encode(record))
+                self._disk.rename(temporary, self._path)
+            finally:
+                discard(self._disk, temporary)
+            sync_directory(self._disk, self._path.parent)
+        except OSError as error:
+            raise store_trouble(error, f"cannot write {self._path}") from error
+
+    def clear(self) -> None:
+        """It is recorded. Best effort: one that is found again is in the ledger, by its request id."""
+        discard(self._disk, self._path)

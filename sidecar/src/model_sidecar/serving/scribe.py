@@ -1,0 +1,73 @@
+"""The ledger in the manager's hands: what would wait for the storage waits only so long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from model_sidecar.errors import CommitStateUnknownError, StoreError
+from model_sidecar.ledger.ledger import Commit, Intent, Ledger
+from model_sidecar.ledger.record import Record
+from model_sidecar.release.digests import Digest
+from model_sidecar.serving.patience import Patience, UnfinishedError
+
+_Answer = TypeVar("_Answer")
+
+_EMERGENCY_S = 0.5
+"""How long an order that could do without the store waits to hear from it."""
+
+
+class Scribe:
+    """Reads and writes one site's ledger. The manager's thread calls; each call ends within the patience's limit.
+
+    Attributes:
+        ledger: for what is answered from memory, at once.
+    """
+
+    def __init__(self, ledger: Ledger, patience: Patience) -> None:
+        self.ledger = ledger
+        self._patience = patience
+
+    def is_external(self, *, urgent: bool = False) -> bool:
+        """See `Ledger.externally_managed`; StoreError where the storage hangs."""
+        limit_s = _EMERGENCY_S if urgent else None
+        return self._patience.call(self.ledger.externally_managed, limit_s=limit_s)
+
+    def refresh(self, *, urgent: bool = False) -> Record | None:
+        """See `Ledger.refresh`."""
+        return self._patience.call(self.ledger.refresh, limit_s=_EMERGENCY_S if urgent else None)
+
+    def find_replay(self, request_id: str, *, request_sha256: Digest) -> Record | None:
+        """See `Ledger.find_replay`."""
+        return self._patience.call(lambda: self.ledger.find_replay(request_id, request_sha256=request_sha256))
+
+    def ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """The answer to a question that only the store knows; StoreError where it hangs, or as the question raises."""
+        return self._patience.call(question)
+
+    def rewrite_face(self) -> None:
+        """See `Ledger.rewrite_face`."""
+        try:
+            self._patience.call(self.ledger.rewrite_face)
+        except StoreError:
+            return  # best effort: the next look finds it lagging again
+
+    def commit(self, intent: Intent, *, expected_generation: int) -> Commit:
+        """See `Ledger.commit`."""
+        return self._written(lambda: self.ledger.commit(intent, expected_generation=expected_generation))
+
+    def append(self, record: Record) -> Commit:
+        """See `Ledger.append`."""
+        return self._written(lambda: self.ledger.append(record))
+
+    def close(self) -> None:
+        """Read and write nothing more."""
+        self._patience.close()
+
+    def _written(self, write: Callable[[], Commit]) -> Commit:
+        try:
+            return self._patience.call(write)
+        except UnfinishedError as error:
+            raise CommitStateUnknownError(
+                f"{error} Whether it is recorded is not known: ask again with the same request id"
+            ) from error

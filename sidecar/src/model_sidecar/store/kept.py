@@ -1,0 +1,82 @@
+"""Copies of the versions that answer, on this machine: what a sidecar starts from while the store is away."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from model_sidecar.errors import NotFoundError, SidecarError
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.manifest import MANIFEST
+from model_sidecar.release.names import ModelName, Version
+from model_sidecar.store.publishing import stage
+from model_sidecar.store.verifying import VerifiedVersion
+from model_sidecar.store.versions import VersionStore
+
+log = logging.getLogger(__name__)
+
+
+class KeptVersions:
+    """A store, and a directory of this sidecar's own with copies of some of its versions, laid out as the store is.
+
+    A copy is believed no more than the store: it is verified anew, against the identity that the ledger gave the version.
+
+    Args:
+        store: where versions are published.
+        root: the directory of copies; it exists.
+    """
+
+    def __init__(self, store: VersionStore, root: Path) -> None:
+        self._store = store
+        self._copies = VersionStore(root, allow_external_data=store.allow_external_data)
+
+    def verify(
+        self, model: ModelName, version: Version, *, expected_manifest: Digest | None = None
+    ) -> VerifiedVersion:
+        """The version, verified: from its copy where that is of the expected identity, else from the store.
+
+        Raises:
+            As `VersionStore.verify` does.
+        """
+        if expected_manifest is not None:
+            try:
+                return self._copies.verify(model, version, expected_manifest=expected_manifest)
+            except NotFoundError:
+                pass
+            except SidecarError as error:
+                log.warning("the kept copy of %s cannot be used: %s", version, error)
+        return self._store.verify(model, version, expected_manifest=expected_manifest)
+
+    def has(self, model: ModelName, version: Version, manifest: Digest) -> bool:
+        """Whether a copy of this identity is there; its files are not read."""
+        try:
+            return self._copies.manifest(model, version).digest == manifest
+        except SidecarError:
+            return False
+
+    def keep(self, model: ModelName, version: Version, manifest: Digest) -> None:
+        """Copy the version from the store, durably, as a whole or not at all; in the place of a copy of other bytes.
+
+        Raises:
+            SidecarError: it is not kept: the store cannot be read, has other bytes by now, or there is no room here.
+        """
+        with self._store.verify(model, version, expected_manifest=manifest) as verified:
+            self._forget(model, version)
+            with stage(self._copies.layout, model=model, version=version) as staging:
+                for name, file in verified.files.items():
+                    staging.copy(Path(file.path), name=name, role=verified.manifest.files[name].role)
+                staging.write(MANIFEST, verified.manifest_bytes)
+                staging.commit()
+
+    def forget_all_but(self, model: ModelName, versions: Collection[Version]) -> None:
+        """Remove the copies of all other versions of this model; best effort."""
+        with suppress(SidecarError):
+            for version in self._copies.versions(model):
+                if version not in versions:
+                    self._forget(model, version)
+
+    def _forget(self, model: ModelName, version: Version) -> None:
+        shutil.rmtree(self._copies.layout.version(model, version), ignore_errors=True)
