@@ -4,13 +4,12 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.ledgers import A, B, FaultyDisk, Registry, chain
+from support.mounts import read_only
 
 from model_sidecar.errors import Reason, StoreError, StoreFullError
 from model_sidecar.ledger.face import Standing, document
@@ -23,21 +22,6 @@ def registry(tmp_path: Path) -> Registry:
     registry = Registry(tmp_path / "store")
     registry.directory.mkdir(parents=True)
     return registry
-
-
-@contextmanager
-def read_only(path: Path) -> Iterator[None]:
-    """A read-only bind mount of a file or directory over itself; skips where that is not allowed."""
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("mounting needs root")
-    if subprocess.run([mount, "--bind", path, path], check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
-        subprocess.run([mount, "-o", "remount,ro,bind", path], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", path], check=True)  # noqa: S607 - the one beside mount
 
 
 def test_no_file_is_no_pointer(registry: Registry) -> None:

@@ -73,6 +73,7 @@ class AsyncOperator:
         validate_only: bool = False,
         on_behalf_of: str = "",
         source_commit: str = "",
+        emergency: bool = False,
         timeout_s: float = ACTION_TIMEOUT_S,
     ) -> Deployed:
         """See `Operator.rollback`."""
@@ -87,6 +88,7 @@ class AsyncOperator:
             validate_only=validate_only,
             on_behalf_of=on_behalf_of,
             source_commit=source_commit,
+            emergency=emergency,
         )
         return await self._connection.run(exchange, timeout_s=timeout_s)
 

@@ -59,6 +59,7 @@ def rollback(
     validate_only: bool,
     on_behalf_of: str,
     source_commit: str,
+    emergency: bool,
 ) -> Exchange[Deployed]:
     """Ask for an earlier version to be made live again: the previous good one unless a target is named."""
     if version is not None and generation is not None:
@@ -78,6 +79,7 @@ def rollback(
         validate_only=validate_only,
         on_behalf_of=on_behalf_of,
         source_commit=source_commit,
+        emergency=emergency,
     )
     return (yield from _act("Rollback", request, request.request_id))
 

@@ -74,6 +74,7 @@ def status_of(status: wire.ModelStatus) -> Status:
         pointer_staleness_seconds=status.pointer_staleness_seconds,
         sidecar=status.sidecar,
         live_since=_when(status.live_since) if status.HasField("live_since") else None,
+        unrecorded_version=status.unrecorded_version,
     )
 
 

@@ -106,6 +106,7 @@ class Operator:
         validate_only: bool = False,
         on_behalf_of: str = "",
         source_commit: str = "",
+        emergency: bool = False,
         timeout_s: float = ACTION_TIMEOUT_S,
     ) -> Deployed:
         """Make an earlier version live again: the last good one that differs from the live one, unless told otherwise.
@@ -121,6 +122,8 @@ class Operator:
             validate_only: as for `deploy`.
             on_behalf_of: as for `deploy`.
             source_commit: as for `deploy`.
+            emergency: where the store fails, and the target is in memory: roll back at once, and record it when the
+                store is back. The record's status is then "PENDING".
             timeout_s: as for `deploy`. To a resident standby it takes milliseconds.
 
         Raises:
@@ -138,6 +141,7 @@ class Operator:
             validate_only=validate_only,
             on_behalf_of=on_behalf_of,
             source_commit=source_commit,
+            emergency=emergency,
         )
         return self._connection.run(exchange, timeout_s=timeout_s)
 

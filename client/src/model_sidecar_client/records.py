@@ -176,6 +176,7 @@ class Status:
     Attributes:
         loaded_at: when the live version was loaded, which for a standby that came back was long before it answered.
         live_since: when it began to answer, without a break since; None too where the sidecar is too old to say.
+        unrecorded_version: what an emergency rollback has made live, until it is recorded; else "".
     """
 
     model: str
@@ -190,6 +191,7 @@ class Status:
     pointer_staleness_seconds: float
     sidecar: str
     live_since: datetime | None = None
+    unrecorded_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

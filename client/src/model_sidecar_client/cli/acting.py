@@ -23,6 +23,8 @@ from model_sidecar_client.cli.options import (
 )
 from model_sidecar_client.cli.text import printable
 
+_PENDING = "PENDING"
+
 if TYPE_CHECKING:
     from model_sidecar_client.operator import Operator
     from model_sidecar_client.records import Deployed
@@ -84,14 +86,21 @@ def deploy(model: str, version: str, *, allow_schema_change: bool, **options: An
     help="Go back to this version; if not given, to the last good one that is not live.",
 )
 @option("--to-generation", type=click.IntRange(min=1), help="Go back to the version of this record.")
+@option(
+    "--emergency",
+    is_flag=True,
+    help="Should the store fail: go back to what is in memory all the same, and record it when the store is back.",
+)
 @_action_options
-def rollback(model: str, to: str | None, to_generation: int | None, **options: Any) -> None:
+def rollback(
+    model: str, to: str | None, to_generation: int | None, *, emergency: bool, **options: Any
+) -> None:
     """Make an earlier version of MODEL live again; in milliseconds where it is the standby."""
     if to is not None and to_generation is not None:
         raise click.UsageError("--to and --to-generation exclude each other: name one target")
 
     def act(operator: Operator, **how: Any) -> Deployed:
-        return operator.rollback(model, version=to, generation=to_generation, **how)
+        return operator.rollback(model, version=to, generation=to_generation, emergency=emergency, **how)
 
     def target(preview: Callable[[], Deployed]) -> str:
         return to or preview().version
@@ -193,6 +202,8 @@ def _print_done(done: Deployed, chosen: Settings, *, verb: str, dry_run: bool) -
     says = f"would have {did}" if dry_run else did
     where = f"{done.model} {done.environment}: {done.previous_version or 'none'} -> {done.version}"
     tail = "nothing was moved" if dry_run else f"generation {done.generation}  {done.took_ms:.1f} ms"
+    if done.record.status == _PENDING:
+        tail = f"{done.took_ms:.1f} ms  (not recorded yet: the sidecar does that when the store is back)"
     click.echo(
         printable(f"{says} {where}  {tail}" + "  (done before, under this request id)" * done.replayed)
     )

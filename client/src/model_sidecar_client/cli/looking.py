@@ -145,6 +145,9 @@ def _status_row(each: Status) -> tuple[str, ...]:
 
 
 def _print_last_error(each: Status) -> None:
+    if each.unrecorded_version:
+        which = f"{each.model} {each.environment}: the emergency rollback to {each.unrecorded_version}"
+        click.echo(printable(f"{which} is in effect, and not recorded yet"), err=True)
     if each.last_error:
         error = each.last_error
         which = f"{each.model} {each.environment}: last error, with {error.version or 'the pointer'}"

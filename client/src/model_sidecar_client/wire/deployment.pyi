@@ -127,7 +127,7 @@ class DeployResponse(_message.Message):
     def __init__(self, record: _Optional[_Union[Record, _Mapping]] = ..., took_ms: _Optional[float] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class RollbackRequest(_message.Message):
-    __slots__ = ("model", "environment", "previous", "generation", "version", "expected_generation", "request_id", "reason", "validate_only", "on_behalf_of", "source_commit")
+    __slots__ = ("model", "environment", "previous", "generation", "version", "expected_generation", "request_id", "reason", "validate_only", "on_behalf_of", "source_commit", "emergency")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +139,7 @@ class RollbackRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     ON_BEHALF_OF_FIELD_NUMBER: _ClassVar[int]
     SOURCE_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    EMERGENCY_FIELD_NUMBER: _ClassVar[int]
     model: str
     environment: str
     previous: bool
@@ -150,7 +151,8 @@ class RollbackRequest(_message.Message):
     validate_only: bool
     on_behalf_of: str
     source_commit: str
-    def __init__(self, model: _Optional[str] = ..., environment: _Optional[str] = ..., previous: _Optional[bool] = ..., generation: _Optional[int] = ..., version: _Optional[str] = ..., expected_generation: _Optional[int] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., validate_only: _Optional[bool] = ..., on_behalf_of: _Optional[str] = ..., source_commit: _Optional[str] = ...) -> None: ...
+    emergency: bool
+    def __init__(self, model: _Optional[str] = ..., environment: _Optional[str] = ..., previous: _Optional[bool] = ..., generation: _Optional[int] = ..., version: _Optional[str] = ..., expected_generation: _Optional[int] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., validate_only: _Optional[bool] = ..., on_behalf_of: _Optional[str] = ..., source_commit: _Optional[str] = ..., emergency: _Optional[bool] = ...) -> None: ...
 
 class RollbackResponse(_message.Message):
     __slots__ = ("record", "took_ms", "replayed")
@@ -201,7 +203,7 @@ class StatusError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., version: _Optional[str] = ..., generation: _Optional[int] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
-    __slots__ = ("model", "environment", "state", "desired", "observed", "loaded_at", "resident", "last_error", "pointer_externally_managed", "pointer_staleness_seconds", "sidecar", "live_since")
+    __slots__ = ("model", "environment", "state", "desired", "observed", "loaded_at", "resident", "last_error", "pointer_externally_managed", "pointer_staleness_seconds", "sidecar", "live_since", "unrecorded_version")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -214,6 +216,7 @@ class ModelStatus(_message.Message):
     POINTER_STALENESS_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SIDECAR_FIELD_NUMBER: _ClassVar[int]
     LIVE_SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNRECORDED_VERSION_FIELD_NUMBER: _ClassVar[int]
     model: str
     environment: str
     state: State
@@ -226,7 +229,8 @@ class ModelStatus(_message.Message):
     pointer_staleness_seconds: float
     sidecar: str
     live_since: _timestamp_pb2.Timestamp
-    def __init__(self, model: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[_Union[State, str]] = ..., desired: _Optional[_Union[Standing, _Mapping]] = ..., observed: _Optional[_Union[Standing, _Mapping]] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resident: _Optional[_Iterable[_Union[ResidentVersion, _Mapping]]] = ..., last_error: _Optional[_Union[StatusError, _Mapping]] = ..., pointer_externally_managed: _Optional[bool] = ..., pointer_staleness_seconds: _Optional[float] = ..., sidecar: _Optional[str] = ..., live_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    unrecorded_version: str
+    def __init__(self, model: _Optional[str] = ..., environment: _Optional[str] = ..., state: _Optional[_Union[State, str]] = ..., desired: _Optional[_Union[Standing, _Mapping]] = ..., observed: _Optional[_Union[Standing, _Mapping]] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resident: _Optional[_Iterable[_Union[ResidentVersion, _Mapping]]] = ..., last_error: _Optional[_Union[StatusError, _Mapping]] = ..., pointer_externally_managed: _Optional[bool] = ..., pointer_staleness_seconds: _Optional[float] = ..., sidecar: _Optional[str] = ..., live_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., unrecorded_version: _Optional[str] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ("model", "environment")

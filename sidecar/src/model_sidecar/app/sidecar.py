@@ -135,6 +135,8 @@ class Sidecar:
             ConfigurationError: an address is taken or cannot be used; `stop` takes down what had begun.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        if self._state is not None:
+            self._ending.callback(self._state.release)
         self._ending.callback(self._janitor.stop)
         for site in self._sites:
             self._ending.callback(site.served.stage.clear)

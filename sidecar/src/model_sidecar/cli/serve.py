@@ -51,7 +51,8 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
 @option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A private directory of this sidecar's own, made if it is not there: external data is laid out in it.",
+    help="A directory of this sidecar's own, made if it is not there: what it remembers of the ledger, copies of what "
+    "answers, to start from while the store is away.",
 )
 @option(
     "--data",

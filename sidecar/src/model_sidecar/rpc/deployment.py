@@ -15,6 +15,7 @@ from model_sidecar.errors import DeadlineOverError, NotFoundError, Reason, Verif
 from model_sidecar.ledger.record import Actor
 from model_sidecar.release.names import ModelName, Version, parse_environment, parse_model, parse_version
 from model_sidecar.rpc.deployment_messages import (
+    outcome_message,
     readable_version,
     record_message,
     status_message,
@@ -101,9 +102,7 @@ class DeploymentService:
         with self._deploys.taken():
             outcome = _awaited(served, order, context)
         return DeployResponse(
-            record=record_message(outcome.record, stands=not order.validate_only or outcome.replayed),
-            took_ms=outcome.took_s * 1000,
-            replayed=outcome.replayed,
+            record=outcome_message(outcome, order), took_ms=outcome.took_s * 1000, replayed=outcome.replayed
         )
 
     def Rollback(self, request: RollbackRequest, context: Any) -> RollbackResponse:
@@ -111,14 +110,15 @@ class DeploymentService:
         received = time.monotonic()
         served = self._served(request.model, request.environment)
         order = RollbackOrder(
-            target=_target(request), received=received, **_what_every_order_says(request, context)
+            target=_target(request),
+            emergency=request.emergency,
+            received=received,
+            **_what_every_order_says(request, context),
         )
         with self._rollbacks.taken():
             outcome = _awaited(served, order, context)
         return RollbackResponse(
-            record=record_message(outcome.record, stands=not order.validate_only or outcome.replayed),
-            took_ms=outcome.took_s * 1000,
-            replayed=outcome.replayed,
+            record=outcome_message(outcome, order), took_ms=outcome.took_s * 1000, replayed=outcome.replayed
         )
 
     def GetStatus(self, request: GetStatusRequest, context: Any) -> GetStatusResponse:

@@ -12,6 +12,7 @@ from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import Version
 from model_sidecar.rpc.status import printable
 from model_sidecar.serving import status as serving
+from model_sidecar.serving.orders import Order, Outcome
 from model_sidecar_client.wire import deployment as wire
 
 _ACTIONS: Mapping[ledger.Action, wire.Action] = {
@@ -26,11 +27,20 @@ _STATES: Mapping[serving.State, wire.State] = {
     serving.State.DEGRADED: wire.STATE_DEGRADED,
 }
 _DRAFT = "DRAFT"
+_PENDING = "PENDING"
 _PROBLEM_BYTES = 1024
 
 
-def record_message(record: ledger.Record, *, stands: bool = True) -> wire.Record:
-    """A record; one that does not stand in the ledger (`validate_only`) is a draft and has no digest."""
+def outcome_message(outcome: Outcome, order: Order) -> wire.Record:
+    """The record that an order is answered with; where it does not stand in the ledger (yet), it says so."""
+    if outcome.pending:
+        return record_message(outcome.record, instead=_PENDING)
+    drafted = order.validate_only and not outcome.replayed
+    return record_message(outcome.record, instead=_DRAFT if drafted else "")
+
+
+def record_message(record: ledger.Record, *, instead: str = "") -> wire.Record:
+    """A record; one that does not stand in the ledger has another status `instead`, and no digest."""
     message = wire.Record(
         schema=record.schema,
         generation=record.generation,
@@ -52,8 +62,8 @@ def record_message(record: ledger.Record, *, stands: bool = True) -> wire.Record
             host=record.written_by.host,
             software=record.written_by.software,
         ),
-        status=record.status if stands else _DRAFT,
-        record_sha256=record.sha256 if stands else "",
+        status=instead or record.status,
+        record_sha256="" if instead else record.sha256,
     )
     _set(message.timestamp, record.timestamp)
     return message
@@ -68,6 +78,7 @@ def status_message(status: serving.Status) -> wire.ModelStatus:
         pointer_externally_managed=status.externally_managed,
         pointer_staleness_seconds=status.pointer_staleness_s,
         sidecar=status.sidecar,
+        unrecorded_version=status.unrecorded or "",
     )
     if status.desired is not None:
         message.desired.CopyFrom(_standing(status.desired))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
-from dataclasses import dataclass
 
 from model_sidecar.errors import (
     CommitStateUnknownError,
@@ -23,58 +20,11 @@ from model_sidecar.ledger.record import Action, Record
 from model_sidecar.release.names import Version
 from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
+from model_sidecar.serving.in_hand import Accepted, CarriedOut, Ordered
 from model_sidecar.serving.loading import Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
 from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.targets import Target, resolve
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """An order as it arrived, and the future that its giver waits for, or has cancelled."""
-
-    order: DeployOrder | RollbackOrder
-    future: Future[Outcome]
-
-    def answer(self, outcome: Outcome) -> None:
-        """Let the giver know what came of it."""
-        with suppress(InvalidStateError):  # cancelled meanwhile: nobody waits
-            self.future.set_result(outcome)
-
-    def fail(self, error: Exception) -> None:
-        """Let the giver know that nothing came of it."""
-        with suppress(InvalidStateError):
-            self.future.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """An order that makes sense: its target, and the head it was given on.
-
-    That head is the order's condition even where the operator stated none: a deploy whose model took long to load must
-    not undo a rollback that came meanwhile.
-
-    Attributes:
-        replay: the record that an earlier order with this id has written, and that is still the head: it has only to be
-            served here.
-        no_store: why an emergency rollback cannot be recorded now.
-    """
-
-    ordered: Ordered
-    target: Target
-    base_generation: int
-    replay: Record | None = None
-    no_store: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CarriedOut:
-    """An order's record, and the model to publish under it; `no_store`: why the record could not be written yet."""
-
-    record: Record
-    ready: Preparation
-    replayed: bool = False
-    no_store: str = ""
 
 
 class OrderDesk:
@@ -135,10 +85,9 @@ class OrderDesk:
                     reason=why.reason,
                 )
             target = self._target_on(order, head.generation)
-            at_hand = self._flip.at_hand(target.version, target.manifest) is not None
             if not order.emergency:
-                raise _hinting(why, target.version) if at_hand else why
-            if not at_hand:
+                raise self._hinted(why, order, target)
+            if self._flip.at_hand(target.version, target.manifest) is None:
                 raise StoreError(
                     f"{why} Only what is in memory can be rolled back to without it, and {target.version} is not",
                     reason=why.reason,
@@ -153,6 +102,17 @@ class OrderDesk:
             raise self._ledger.conflict(expected_generation=order.expected_generation)
         live = self._flip.residents().live
         return resolve(order, ledger=self._ledger, live=live.manifest if live else None)
+
+    def _hinted(self, why: SidecarError, order: DeployOrder | RollbackOrder, target: Target) -> SidecarError:
+        """The same error; where an emergency rollback would have helped, it says so."""
+        at_hand = self._flip.at_hand(target.version, target.manifest) is not None
+        if not (at_hand and isinstance(order, RollbackOrder) and isinstance(why, StoreError)):
+            return why
+        return StoreError(
+            f"{why}. {target.version} is in memory: `sidecarctl rollback … --emergency` rolls back to it here, at once, "
+            "and records it when the store is back",
+            reason=why.reason,
+        )
 
     def _answer_from_waiting(self, ordered: Ordered) -> bool:
         """Answer an emergency rollback that is asked for again while it waits to be recorded."""
@@ -223,8 +183,8 @@ class OrderDesk:
         except SidecarError as error:
             if _is_emergency(order) and isinstance(error, StoreError | CommitStateUnknownError):
                 return CarriedOut(self._ledger.draft(intent), ready, no_store=str(error))
+            self.refuse(accepted.ordered, self._hinted(error, order, accepted.target), version=model.version)
             self._flip.drop(model)
-            self.refuse(accepted.ordered, error, version=model.version)
             return None
         if commit.replayed:
             return self._served_again(accepted.ordered, commit.record, ready)
@@ -285,14 +245,6 @@ class OrderDesk:
 
 def _is_emergency(order: DeployOrder | RollbackOrder) -> bool:
     return isinstance(order, RollbackOrder) and order.emergency
-
-
-def _hinting(why: StoreError, version: Version) -> StoreError:
-    return StoreError(
-        f"{why} {version} is in memory: `sidecarctl rollback … --emergency` rolls back to it here, at once, and records "
-        "it when the store is back",
-        reason=why.reason,
-    )
 
 
 def _intent(order: DeployOrder | RollbackOrder, ready: Preparation) -> Intent:

@@ -20,9 +20,10 @@ from model_sidecar.events import Listener, LoadStarted, Prepared, Site
 from model_sidecar.ledger.reconcile import Follow, Nothing, Unreadable
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
-from model_sidecar.serving.desk import Accepted, OrderDesk, Ordered
+from model_sidecar.serving.desk import OrderDesk
 from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
+from model_sidecar.serving.in_hand import Accepted, Ordered
 from model_sidecar.serving.loading import Loader, Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
 from model_sidecar.serving.policy import Refusal

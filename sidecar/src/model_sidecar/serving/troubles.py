@@ -10,6 +10,7 @@ from model_sidecar.events import Listener, Refused, Site
 from model_sidecar.release.names import Version
 from model_sidecar.serving.status import Trouble
 
+_OF_THE_STORE = frozenset({Reason.STORE_UNAVAILABLE, Reason.LEDGER_INVALID})
 _TOLD = 8  # a head and an edit take turns while neither can be had; more need not be remembered
 
 
@@ -36,7 +37,9 @@ class Troubles:
             self._unseen = Trouble(error.reason, str(error), None, None, since)
 
     def seen(self) -> None:
-        """The store was looked at."""
+        """The store was looked at; what was refused only because it could not be is no trouble any more."""
+        if self._unseen is not None and self._refused is not None and self._refused.reason in _OF_THE_STORE:
+            self.over()
         self._unseen = None
 
     def tell(self, error: SidecarError, *, version: Version | None, generation: int | None) -> None:

@@ -75,6 +75,11 @@ class StandingCollector:
             "For how long every look at the store has failed; 0 while it can be read.",
             labels=_SITE,
         )
+        unrecorded = GaugeMetricFamily(
+            "model_sidecar_unrecorded_rollbacks",
+            "1 while an emergency rollback is in effect that is not in the ledger yet, else 0.",
+            labels=_SITE,
+        )
         for served in self._sites:
             labels = (served.site.model, served.site.environment)
             residents, status = served.stage.residents(), served.board.current()
@@ -98,4 +103,5 @@ class StandingCollector:
                 labels, now - (self._began if status.last_look is None else status.last_look)
             )
             unreachable.add_metric(labels, now - self._unreadable_since.get(served.site, now))
-        yield from (active, resident, generation, staleness, unreachable)
+            unrecorded.add_metric(labels, status.unrecorded is not None)
+        yield from (active, resident, generation, staleness, unreachable, unrecorded)

@@ -197,6 +197,14 @@ def _notices(status: Status, now: datetime) -> list[Markup]:
         made.append(
             tag("p", f"The store has not been read {seen}; what is live answers on.", css="notice bad")
         )
+    if status.unrecorded is not None:
+        made.append(
+            tag(
+                "p",
+                f"The emergency rollback to {status.unrecorded} is in effect, and not recorded yet.",
+                css="notice bad",
+            )
+        )
     return made
 
 
