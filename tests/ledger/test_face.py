@@ -159,6 +159,16 @@ def test_a_pointer_that_may_not_be_read_is_a_problem(registry: Registry) -> None
     assert trouble.value.reason is Reason.STORE_UNAVAILABLE
 
 
+@pytest.mark.parametrize("call", ["lstat", "stat"])
+def test_a_store_that_cannot_be_asked_is_trouble_of_the_store(registry: Registry, call: str) -> None:
+    """EIO where only facts of the pointer or its directory are asked for is STORE_UNAVAILABLE, no mistake of ours."""
+    disk = FaultyDisk()
+    disk.fail(call, errno.EIO)
+    with pytest.raises(StoreError) as trouble:
+        registry.face(disk=disk).read()
+    assert trouble.value.reason is Reason.STORE_UNAVAILABLE
+
+
 @pytest.mark.parametrize(
     ("call", "number", "error"),
     [

@@ -146,7 +146,7 @@ def test_short_writes_are_continued(registry: Registry) -> None:
     """A write that takes a few bytes only is followed by the rest."""
 
     class ShortDisk(FaultyDisk):
-        def write(self, fd: int, content: bytes) -> int:
+        def write(self, fd: int, content: bytes | memoryview) -> int:
             return super().write(fd, content[:3])
 
     backend = FileBackend(registry.ledger_directory, disk=ShortDisk())
@@ -184,10 +184,10 @@ def test_a_link_that_landed_counts_though_a_cache_hides_it(registry: Registry) -
     """A mount that goes on saying "no such file" does not turn our own record into a conflict."""
 
     class CachingDisk(FaultyDisk):
-        def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
-            if path == registry.record_file(1):
+        def open(self, name: Path | str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
+            if name == registry.record_file(1):
                 raise FileNotFoundError(errno.ENOENT, "not that I remember")
-            return super().open(path, flags, mode)
+            return super().open(name, flags, mode, dir_fd=dir_fd)
 
     disk = CachingDisk()
     disk.fail("link", errno.EEXIST, after=True)
@@ -255,6 +255,10 @@ def test_a_store_that_fails_is_not_an_empty_one(
         backend.read(1)
 
     moved = registry.directory.rename(registry.directory.with_name("away"))
+    disk.fail("stat", errno.EIO, times=2)
+    for ask in (lambda: backend.read(2), backend.vanished):
+        with pytest.raises(StoreError, match="cannot access"):
+            ask()
     with pytest.raises(StoreError, match="mounted") as gone:
         backend.read(2)
     assert gone.value.reason is Reason.STORE_UNAVAILABLE
@@ -429,17 +433,18 @@ def test_leftovers_of_killed_put_backs_are_swept_by_age(backend: FileBackend, re
         directory.mkdir()
         (directory / registry.record_file(1).name).write_bytes(RECORDS[0])
     past = old.stat().st_mtime - 3700
-    os.utime(old, (past, past))
+    for path in (old / registry.record_file(1).name, old, young):
+        os.utime(path, (past, past))
     backend.put_back(RECORDS)
     assert not old.exists()
-    assert young.exists()
+    assert young.exists(), "a file in it was written just now"
 
 
 def test_the_first_missing_record_is_found_by_one_listing(registry: Registry) -> None:
     """A gap is named; a record that an old listing lacks is not missing; and no record is opened but such a one."""
 
     class OldListing(FaultyDisk):
-        def names(self, directory: Path) -> list[str]:
+        def names(self, directory: Path | int) -> list[str]:
             return [name for name in super().names(directory) if name != registry.record_file(2).name]
 
     disk, cached = FaultyDisk(), OldListing()

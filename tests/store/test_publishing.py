@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.versions import FILES, NAME, VERSION, entry, write_version
 
+from model_sidecar.disk.calls import Disk
 from model_sidecar.errors import Reason, RefusedError, StoreError, StoreFullError, VerificationError
 from model_sidecar.release import strict_json
 from model_sidecar.release.digests import digest_of
@@ -194,27 +195,30 @@ def test_the_sweep_follows_no_symlink(tmp_path: Path) -> None:
     assert (keep / "file").exists()
 
 
-def test_everything_is_durable_before_it_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class NotingDisk(Disk):
+    """Notes which inodes are synced, and when something is renamed."""
+
+    def __init__(self) -> None:
+        self.done: list[int | str] = []
+
+    def fsync(self, fd: int) -> None:
+        super().fsync(fd)
+        self.done.append(os.fstat(fd).st_ino)
+
+    def fchmod(self, fd: int, mode: int) -> None:
+        super().fchmod(fd, mode)
+        assert os.fstat(fd).st_ino not in self.done
+
+    def rename(self, source: Path | str, target: Path | str, *, dir_fd: int | None = None) -> None:
+        super().rename(source, target, dir_fd=dir_fd)
+        self.done.append("rename")
+
+
+def test_everything_is_durable_before_it_is_visible(tmp_path: Path) -> None:
     """Files, their modes and their directory are synced before the rename, the model's directory after it."""
-    done: list[int | str] = []
-    fsync, rename, fchmod = os.fsync, os.rename, os.fchmod
-
-    def noting_fsync(descriptor: int) -> None:
-        fsync(descriptor)
-        done.append(os.fstat(descriptor).st_ino)
-
-    def noting_fchmod(descriptor: int, mode: int) -> None:
-        fchmod(descriptor, mode)
-        assert os.fstat(descriptor).st_ino not in done
-
-    def noting_rename(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
-        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
-        done.append("rename")
-
-    monkeypatch.setattr(os, "fsync", noting_fsync)
-    monkeypatch.setattr(os, "fchmod", noting_fchmod)
-    monkeypatch.setattr(os, "rename", noting_rename)
-    with stage(Layout(tmp_path), model=NAME, version=VERSION) as staging:
+    disk = NotingDisk()
+    done = disk.done
+    with stage(Layout(tmp_path), model=NAME, version=VERSION, disk=disk) as staging:
         fill(staging)
         staging.commit()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from model_sidecar.ledger.disk import Disk
+from model_sidecar.disk.calls import Disk
 from model_sidecar.ledger.face import PointerFace
 from model_sidecar.ledger.file_backend import FileBackend
 from model_sidecar.ledger.ledger import Commit, Intent, Ledger
@@ -158,11 +158,11 @@ class FaultyDisk(Disk):
         self._call, self._skip, self._times, self._after, self.failed = call, skip, times, after, 0
         self._failure = error if callable(error) else lambda: _raise(error)
 
-    def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
+    def open(self, name: Path | str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
         self._strike("open", after=False)
-        return super().open(path, flags, mode)
+        return super().open(name, flags, mode, dir_fd=dir_fd)
 
-    def write(self, fd: int, content: bytes) -> int:
+    def write(self, fd: int, content: bytes | memoryview) -> int:
         self._strike("write", after=False)
         return super().write(fd, content)
 
@@ -174,29 +174,39 @@ class FaultyDisk(Disk):
         super().close(fd)
         self._strike("close", after=False)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: Path | str, target: Path | str) -> None:
         if not self._after:
             self._strike("link", after=False)
         super().link(source, target)
         self._strike("link", after=True)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: Path | str, target: Path | str, *, dir_fd: int | None = None) -> None:
         if not self._after:
             self._strike("rename", after=False)
-        super().rename(source, target)
+        super().rename(source, target, dir_fd=dir_fd)
         self._strike("rename", after=True)
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, name: Path | str, *, dir_fd: int | None = None) -> None:
         self._strike("unlink", after=False)
-        super().unlink(path)
+        super().unlink(name, dir_fd=dir_fd)
 
-    def rmdir(self, path: Path) -> None:
+    def rmdir(self, name: Path | str, *, dir_fd: int | None = None) -> None:
         self._strike("rmdir", after=False)
-        super().rmdir(path)
+        super().rmdir(name, dir_fd=dir_fd)
 
-    def mkdir(self, path: Path) -> None:
+    def mkdir(self, name: Path | str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         self._strike("mkdir", after=False)
-        super().mkdir(path)
+        super().mkdir(name, mode, dir_fd=dir_fd)
+
+    def lstat(self, name: Path | str, *, dir_fd: int | None = None) -> os.stat_result:
+        if self._call == "lstat":  # not one of the calls that change something
+            self._strike("lstat", after=False)
+        return super().lstat(name, dir_fd=dir_fd)
+
+    def stat(self, name: Path | str) -> os.stat_result:
+        if self._call == "stat":
+            self._strike("stat", after=False)
+        return super().stat(name)
 
     def _strike(self, call: str, *, after: bool) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model_sidecar.app.training_date import parse_training_date
+from model_sidecar.disk.faults import store_faults
 from model_sidecar.errors import ConfigurationError, NotFoundError, Reason, VerificationError
 from model_sidecar.model.anatomy import walk
 from model_sidecar.release.manifest import (
@@ -23,7 +24,6 @@ from model_sidecar.release.manifest import (
 )
 from model_sidecar.release.manifest_reading import manifest_fields, parse_manifest
 from model_sidecar.release.names import ModelName, Version
-from model_sidecar.store.faults import store_faults
 
 _ROLES = {
     MODEL: Role.MODEL,

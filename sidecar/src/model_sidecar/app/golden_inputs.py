@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_sidecar.disk.faults import store_faults
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, Reason, VerificationError
 from model_sidecar.model.golden import Example, check_examples, examples_in
 from model_sidecar.model.loaded import LoadedModel
 from model_sidecar.model.rehearsal import TIMEOUT_S, Rehearsal, rehearse
 from model_sidecar.release.tensors import Arrays, TensorSpec
-from model_sidecar.store.faults import store_faults
 from model_sidecar.store.verifying import VerifiedVersion
 
 

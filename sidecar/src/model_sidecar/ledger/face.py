@@ -9,22 +9,24 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from model_sidecar.errors import Reason, VerificationError
-from model_sidecar.ledger.disk import (
-    Disk,
+from model_sidecar.disk.calls import Disk
+from model_sidecar.disk.faults import store_error, store_faults
+from model_sidecar.disk.steps import (
     FileRead,
     discard,
+    is_directory,
     read_file,
-    store_trouble,
     sweep,
     sync_directory,
     temporary_beside,
     write_file,
 )
+from model_sidecar.errors import Reason, VerificationError
 from model_sidecar.ledger.record import Record, actor_document, format_timestamp
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
@@ -114,7 +116,7 @@ class PointerFace:
             return Reading(standing=standing)
         except OSError as error:
             if error.errno not in _NOT_READABLE_AS_IT_STANDS:
-                raise store_trouble(error, f"cannot read {self._path}") from error
+                raise store_error(error, self._path, doing="read") from error
             return Reading(
                 identity=Identity(digest_of(b""), 0, 0, 0),
                 problem=self._problem(f"cannot be read: {error.strerror}"),
@@ -139,7 +141,7 @@ class PointerFace:
         temporary = temporary_beside(self._path)
         try:
             try:
-                now_s = write_file(self._disk, temporary, render(record))
+                now_s = write_file(self._disk, temporary, [render(record)])
                 if replacing is not None and self.read().identity != replacing.identity:
                     return False
                 self._disk.rename(temporary, self._path)
@@ -147,29 +149,35 @@ class PointerFace:
                 discard(self._disk, temporary)
             sync_directory(self._disk, self._path.parent)
         except OSError as error:
-            raise store_trouble(error, f"cannot write {self._path}") from error
+            raise store_error(error, self._path, doing="write") from error
         if not self._swept:
             self._swept = True
             sweep(self._disk, self._path.parent, now_s=now_s)
         return True
 
     def standing(self) -> Standing:
-        """Whose the file is now; where it is missing, whose it would be."""
-        if self._path.is_symlink():
-            return Standing.LINKED
-        # The nearest one there is: the directories are made with the first record.
-        directory = next((each for each in self._path.parents if each.exists()), self._path.parent)
-        if not os.access(directory, os.W_OK | os.X_OK):
-            return Standing.READ_ONLY
-        try:
-            read_only = os.statvfs(self._path).f_flag & os.ST_RDONLY
-        except OSError:  # no such file, or trouble that reading it will tell
-            read_only = 0
-        return Standing.LINKED if read_only else Standing.OURS
+        """Whose the file is now; where it is missing, whose it would be. StoreError where it cannot be told."""
+        with store_faults(self._path, doing="look at"):
+            try:
+                if stat.S_ISLNK(self._disk.lstat(self._path).st_mode):
+                    return Standing.LINKED
+                read_only = self._disk.statvfs(self._path).f_flag & os.ST_RDONLY
+            except OSError as error:
+                if error.errno not in _NOT_READABLE_AS_IT_STANDS | {errno.ENOENT}:
+                    raise
+                read_only = 0
+            # The nearest one there is: the directories are made with the first record.
+            parents = self._path.parents
+            directory = next((each for each in parents if is_directory(self._disk, each)), parents[0])
+            if not self._disk.access(directory, os.W_OK | os.X_OK):
+                return Standing.READ_ONLY
+            return Standing.LINKED if read_only else Standing.OURS
 
     def _parsed(self, found: FileRead, *, standing: Standing) -> Reading:
         content = found.content
-        identity = Identity(digest_of(content or b""), found.mtime_ns, found.ctime_ns, found.inode)
+        identity = Identity(
+            digest_of(content or b""), found.facts.st_mtime_ns, found.facts.st_ctime_ns, found.facts.st_ino
+        )
         if content is None:
             problem = self._problem("is not a regular file")
             return Reading(identity=identity, problem=problem, standing=standing)

@@ -15,19 +15,20 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError
-from model_sidecar.ledger.backend import GenerationTakenError
-from model_sidecar.ledger.disk import (
-    Disk,
+from model_sidecar.disk.calls import Disk
+from model_sidecar.disk.faults import store_error, store_faults
+from model_sidecar.disk.steps import (
     discard,
+    is_directory,
     read_file,
-    store_trouble,
     sweep,
     sync_directory,
     temporary_beside,
     write_directory,
     write_file,
 )
+from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError
+from model_sidecar.ledger.backend import GenerationTakenError
 from model_sidecar.ledger.record import MAX_READ_BYTES
 
 _NAME = re.compile(r"[0-9]{20}\.json", re.ASCII)
@@ -55,13 +56,13 @@ class FileBackend:
         try:
             found = read_file(self._disk, path, limit=MAX_READ_BYTES, follow_symlink=False)
         except FileNotFoundError as error:
-            if self._seen and not self._directory.is_dir():
+            if self._seen and not self._is_directory(self._directory):
                 raise StoreError(f"{self._directory} has gone: is the store still mounted?") from error
             return None
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise _unfit(path, "it is a symbolic link") from error
-            raise store_trouble(error, f"cannot read {path}") from error
+            raise store_error(error, path, doing="read") from error
         if found.content is None:
             raise _unfit(path, "it is not a regular file")
         if len(found.content) > MAX_READ_BYTES:
@@ -105,7 +106,7 @@ class FileBackend:
         except FileNotFoundError:
             return 0
         except OSError as error:
-            raise store_trouble(error, f"cannot list {self._directory}") from error
+            raise store_error(error, self._directory, doing="list") from error
         return int(max(filter(_NAME.fullmatch, names), default="0").removesuffix(".json"))
 
     def first_missing(self, head: int) -> int | None:
@@ -115,7 +116,7 @@ class FileBackend:
         except FileNotFoundError:
             listed = set()
         except OSError as error:
-            raise store_trouble(error, f"cannot list {self._directory}") from error
+            raise store_error(error, self._directory, doing="list") from error
         for generation in range(1, head + 1):
             # A mount may show an old listing, without a record that another host has just written: reading it decides.
             if _file_name(generation) not in listed and self.read(generation) is None:
@@ -124,7 +125,7 @@ class FileBackend:
 
     def vanished(self) -> bool:
         """See `Backend.vanished`. Without the environment's directory the store is rather not mounted."""
-        return self._seen and self._directory.parent.is_dir() and self.latest_hint() == 0
+        return self._seen and self._is_directory(self._directory.parent) and self.latest_hint() == 0
 
     def put_back(self, contents: Sequence[bytes]) -> None:
         """See `Backend.put_back`. The records are laid in a hidden directory beside, which then becomes the ledger's."""
@@ -134,7 +135,7 @@ class FileBackend:
             now_s = write_directory(self._disk, hidden, files)
             self._move_in(hidden, contents, now_s=now_s)
         except OSError as error:
-            raise store_trouble(error, f"cannot put {self._directory} back") from error
+            raise store_error(error, self._directory, doing="put back") from error
         finally:
             discard(self._disk, hidden)
         environment = self._directory.parent
@@ -151,15 +152,19 @@ class FileBackend:
     def _path(self, generation: int) -> Path:
         return self._directory / _file_name(generation)
 
+    def _is_directory(self, path: Path) -> bool:
+        with store_faults(path):
+            return is_directory(self._disk, path)
+
     def _write(self, temporary: Path, content: bytes) -> float:
         try:
             try:
-                return write_file(self._disk, temporary, content)
+                return write_file(self._disk, temporary, [content])
             except FileNotFoundError:
                 self._make_directory()
-                return write_file(self._disk, temporary, content)
+                return write_file(self._disk, temporary, [content])
         except OSError as error:
-            raise store_trouble(error, f"cannot record in {self._directory}") from error
+            raise store_error(error, self._directory, doing="record in") from error
 
     def _make_directory(self) -> None:
         environment = self._directory.parent
@@ -219,7 +224,7 @@ class FileBackend:
             return
         if there is not None or error.errno == errno.EEXIST:
             raise GenerationTakenError(generation) from error
-        raise store_trouble(error, f"cannot record in {self._directory}") from error
+        raise store_error(error, self._directory, doing="record in") from error
 
 
 def _file_name(generation: int) -> str:

@@ -11,7 +11,8 @@ import os
 import threading
 from pathlib import Path
 
-from model_sidecar.ledger.disk import Disk
+from model_sidecar.disk.calls import Disk
+from model_sidecar.disk.steps import write_all
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,4 @@ class Memory:
         with os.fdopen(fd, "wb", buffering=0) as file:
             file.truncate(at)
             file.seek(at)
-            left = content
-            while left:
-                left = left[self._disk.write(fd, left) :]
+            write_all(self._disk, fd, content)

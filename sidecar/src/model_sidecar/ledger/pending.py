@@ -5,16 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from model_sidecar.disk.calls import Disk
+from model_sidecar.disk.faults import store_faults
+from model_sidecar.disk.steps import discard, read_file, sync_directory, temporary_beside, write_file
 from model_sidecar.errors import StoreError
-from model_sidecar.ledger.disk import (
-    Disk,
-    discard,
-    read_file,
-    store_trouble,
-    sync_directory,
-    temporary_beside,
-    write_file,
-)
 from model_sidecar.ledger.record import MAX_READ_BYTES, Record, decode, encode
 
 log = logging.getLogger(__name__)
@@ -50,16 +44,14 @@ class PendingFile:
             StoreError: it is not kept.
         """
         temporary = temporary_beside(self._path)
-        try:
+        with store_faults(self._path, doing="write"):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                write_file(self._disk, temporary, encode(record))
+                write_file(self._disk, temporary, [encode(record)])
                 self._disk.rename(temporary, self._path)
             finally:
                 discard(self._disk, temporary)
             sync_directory(self._disk, self._path.parent)
-        except OSError as error:
-            raise store_trouble(error, f"cannot write {self._path}") from error
 
     def clear(self) -> None:
         """It is recorded. Best effort: one that is found again is in the ledger, by its request id."""

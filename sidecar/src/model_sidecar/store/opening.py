@@ -12,12 +12,14 @@ import os
 import stat
 from pathlib import Path
 
+from model_sidecar.disk.calls import Disk
+from model_sidecar.disk.faults import store_error, store_faults
+from model_sidecar.disk.steps import release
 from model_sidecar.errors import Reason, VerificationError
-from model_sidecar.store.faults import store_error, store_faults
 
 # O_NONBLOCK: opening a FIFO that nobody writes to must not wait for a writer. O_NOCTTY: nor may a terminal device
 # become ours. Without O_DIRECTORY, as that would hide a symlink behind "not a directory".
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -26,22 +28,21 @@ _KINDS = {
 }
 
 
-def open_root(root: Path) -> int:
+def open_root(disk: Disk, root: Path) -> int:
     """A descriptor of the store's directory.
 
     Raises:
         StoreError: it is not there, no directory, or not readable.
     """
-    try:
-        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise store_error(error, root) from error
+    with store_faults(root):
+        return disk.open(root, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def open_directory(parent: int, name: str, *, shown: Path) -> int | None:
+def open_directory(disk: Disk, parent: int, name: str, *, shown: Path) -> int | None:
     """A descriptor of the directory `name` in the directory `parent`; None if there is no such directory.
 
     Args:
+        disk: the system calls.
         parent: descriptor of the directory to look in.
         name: one component.
         shown: the whole path, for messages.
@@ -50,20 +51,21 @@ def open_directory(parent: int, name: str, *, shown: Path) -> int | None:
         VerificationError: SYMLINK_REFUSED.
         StoreError: it cannot be opened.
     """
-    opened = _open(parent, name, shown=shown)
+    opened = _open(disk, parent, name, shown=shown)
     if opened is None:
         return None
     descriptor, mode = opened
     if stat.S_ISDIR(mode):
         return descriptor
-    os.close(descriptor)
+    release(disk, descriptor)
     return None
 
 
-def open_file(parent: int, name: str, *, shown: Path) -> int | None:
+def open_file(disk: Disk, parent: int, name: str, *, shown: Path) -> int | None:
     """A descriptor, for reading, of the regular file `name` in the directory `parent`; None if nothing is there.
 
     Args:
+        disk: the system calls.
         parent: descriptor of the directory to look in.
         name: one component.
         shown: the whole path, for messages.
@@ -72,21 +74,21 @@ def open_file(parent: int, name: str, *, shown: Path) -> int | None:
         VerificationError: SYMLINK_REFUSED, or NOT_A_REGULAR_FILE.
         StoreError: it cannot be opened.
     """
-    opened = _open(parent, name, shown=shown)
+    opened = _open(disk, parent, name, shown=shown)
     if opened is None:
         return None
     descriptor, mode = opened
     if stat.S_ISREG(mode):
         return descriptor
-    os.close(descriptor)
+    release(disk, descriptor)
     raise _irregular(shown, _KINDS.get(stat.S_IFMT(mode), "something else"))
 
 
-def _open(parent: int, name: str, *, shown: Path) -> tuple[int, int] | None:
+def _open(disk: Disk, parent: int, name: str, *, shown: Path) -> tuple[int, int] | None:
     if "/" in name or name in ("", ".", ".."):
         raise ValueError(f"{name!r} is not one component of a path")
     try:
-        descriptor = os.open(name, _FLAGS, dir_fd=parent)
+        descriptor = disk.open(name, _FLAGS, dir_fd=parent)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -103,9 +105,9 @@ def _open(parent: int, name: str, *, shown: Path) -> tuple[int, int] | None:
                 raise store_error(error, shown) from error
     try:
         with store_faults(shown):
-            return descriptor, os.fstat(descriptor).st_mode
+            return descriptor, disk.fstat(descriptor).st_mode
     except BaseException:
-        os.close(descriptor)
+        release(disk, descriptor)
         raise
 
 

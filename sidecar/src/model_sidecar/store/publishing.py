@@ -7,28 +7,29 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
+import re
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_sidecar.disk.calls import Disk
+from model_sidecar.disk.faults import store_error, store_faults
+from model_sidecar.disk.steps import discard, release, sweep, write_file
 from model_sidecar.errors import CommitStateUnknownError, Reason, RefusedError, StoreError, VerificationError
 from model_sidecar.release.digests import digest_from
 from model_sidecar.release.manifest import FileEntry, Role
 from model_sidecar.release.manifest_reading import check_file_name
 from model_sidecar.release.names import ModelName, Version
-from model_sidecar.store.faults import store_error, store_faults
 from model_sidecar.store.layout import Layout
 from model_sidecar.store.opening import open_directory, open_root
 from model_sidecar.store.verifying import VerifiedVersion, VersionDirectory
 
-TEMPORARY = ".publishing-"
-STALE_AFTER_S = 3600.0
+_TEMPORARY = ".publishing-"
+_LEFTOVER = re.compile(re.escape(_TEMPORARY) + ".*", re.DOTALL)
 _CHUNK = 4 << 20
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
 
@@ -45,6 +46,7 @@ class Staging:
     """Where it stands from then on."""
     parent: int
     descriptor: int
+    disk: Disk
 
     def copy(self, source: Path, *, name: str, role: Role) -> FileEntry:
         """Copy the file `source` in, durably, as `name`.
@@ -55,14 +57,16 @@ class Staging:
         """
         with store_faults(source):
             # O_NONBLOCK: a FIFO must not wait for a writer.
-            file = os.fdopen(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0)
-        with file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            fd = self.disk.open(source, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(self.disk.fstat(fd).st_mode):
                 raise VerificationError(
                     f"{source} is not a regular file: expected one to publish",
                     reason=Reason.NOT_A_REGULAR_FILE,
                 )
-            return self._write(name, role, _parts(file, source))
+            return self._write(name, role, self._parts(fd, source))
+        finally:
+            release(self.disk, fd)
 
     def write(self, name: str, content: bytes, *, role: Role = Role.OTHER) -> FileEntry:
         """Write `content`, durably, as `name`; in the place of a file of that name that was written before.
@@ -73,7 +77,7 @@ class Staging:
         """
         check_file_name(name)
         with store_faults(self.path / name), suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self.descriptor)
+            self.disk.unlink(name, dir_fd=self.descriptor)
         return self._write(name, role, iter([content]))
 
     def verify(self, *, allow_external_data: bool) -> VerifiedVersion:
@@ -83,7 +87,11 @@ class Staging:
             As `VersionStore.verify` does.
         """
         directory = VersionDirectory(
-            model=self.model, version=self.version, descriptor=self.descriptor, shown=self.path
+            model=self.model,
+            version=self.version,
+            descriptor=self.descriptor,
+            shown=self.path,
+            disk=self.disk,
         )
         return directory.verify(expected_manifest=None, allow_external_data=allow_external_data)
 
@@ -96,11 +104,11 @@ class Staging:
             CommitStateUnknownError: it is in place, but might not survive a power cut now.
         """
         with store_faults(self.path):
-            os.fchmod(self.descriptor, 0o755)
-            os.fsync(self.descriptor)
+            self.disk.fchmod(self.descriptor, 0o755)
+            self.disk.fsync(self.descriptor)
         try:
             # Onto a directory that holds anything at all, a rename fails: of two publishers the first one wins.
-            os.rename(self.path.name, self.target.name, src_dir_fd=self.parent, dst_dir_fd=self.parent)
+            self.disk.rename(self.path.name, self.target.name, dir_fd=self.parent)
         except OSError as error:
             # On NFS a reply may be lost and the repeated rename fail: look whether ours is in place.
             if not self._is_in_place():
@@ -108,7 +116,7 @@ class Staging:
                     raise _exists(self.model, self.version, self.target) from error
                 raise store_error(error, self.target) from error
         try:
-            os.fsync(self.parent)
+            self.disk.fsync(self.parent)
         except OSError as error:
             raise CommitStateUnknownError(
                 f"{self.target} is in place, but whether it survives a power cut is not known: {error.strerror}. "
@@ -120,30 +128,35 @@ class Staging:
         check_file_name(name)
         hasher = hashlib.sha256()
         size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            for part in parts:
+                hasher.update(part)
+                size += len(part)
+                yield part
+
         with store_faults(self.path / name):
-            descriptor = os.open(
-                name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor
-            )
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                for part in parts:
-                    hasher.update(part)
-                    size += len(part)
-                    _write_all(file.fileno(), part)
-                # Whatever the publisher's umask: the sidecar may run as another user.
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
+            write_file(self.disk, name, counted(), dir_fd=self.descriptor)
         return FileEntry(digest=digest_from(hasher), size=size, role=role)
+
+    def _parts(self, fd: int, source: Path) -> Iterator[bytes]:
+        with store_faults(source):
+            while part := self.disk.read(fd, _CHUNK):
+                yield part
 
     def _is_in_place(self) -> bool:
         try:
-            found = os.stat(self.target.name, dir_fd=self.parent, follow_symlinks=False)
-            return os.path.samestat(found, os.fstat(self.descriptor))
+            found = self.disk.lstat(self.target.name, dir_fd=self.parent)
+            return os.path.samestat(found, self.disk.fstat(self.descriptor))
         except OSError:
             return False
 
 
 @contextmanager
-def stage(layout: Layout, *, model: ModelName, version: Version) -> Iterator[Staging]:
+def stage(
+    layout: Layout, *, model: ModelName, version: Version, disk: Disk | None = None
+) -> Iterator[Staging]:
     """A new version to write into; on leaving, what was not committed is removed.
 
     The model's directory is made where it is the model's first version; the store's own is not, so that a store that
@@ -154,18 +167,21 @@ def stage(layout: Layout, *, model: ModelName, version: Version) -> Iterator[Sta
         VerificationError: SYMLINK_REFUSED; the model's directory is one.
         StoreError: the store cannot be written.
     """
+    disk = disk or Disk()
     shown, target = layout.model(model), layout.version(model, version)
-    name = f"{TEMPORARY}{secrets.token_hex(8)}"
+    name = f"{_TEMPORARY}{secrets.token_hex(8)}"
     with ExitStack() as leaving:
-        leaving.callback(os.close, root := open_root(layout.root))
-        leaving.callback(os.close, parent := _model_directory(root, model, shown))
+        leaving.callback(release, disk, root := open_root(disk, layout.root))
+        leaving.callback(release, disk, parent := _model_directory(disk, root, model, shown))
         with store_faults(shown):
-            if _is_there(parent, version):
+            if _is_there(disk, parent, version):
                 raise _exists(model, version, target)
-            os.mkdir(name, 0o700, dir_fd=parent)
-        leaving.callback(shutil.rmtree, name, ignore_errors=True, dir_fd=parent)
-        leaving.callback(os.close, descriptor := _opened(parent, name, shown / name))
-        _sweep(parent, now=os.fstat(descriptor).st_mtime)
+            disk.mkdir(name, 0o700, dir_fd=parent)
+        leaving.callback(discard, disk, name, dir_fd=parent)
+        leaving.callback(release, disk, descriptor := _opened(disk, parent, name, shown / name))
+        with store_faults(shown):
+            # The file system's time, which is not always this machine's.
+            sweep(disk, parent, now_s=disk.fstat(descriptor).st_mtime, leftover=_LEFTOVER)
         yield Staging(
             model=model,
             version=version,
@@ -173,29 +189,30 @@ def stage(layout: Layout, *, model: ModelName, version: Version) -> Iterator[Sta
             target=target,
             parent=parent,
             descriptor=descriptor,
+            disk=disk,
         )
 
 
-def _model_directory(root: int, model: ModelName, shown: Path) -> int:
+def _model_directory(disk: Disk, root: int, model: ModelName, shown: Path) -> int:
     with store_faults(shown):
         try:
-            os.mkdir(model, 0o755, dir_fd=root)
-            os.fsync(root)
+            disk.mkdir(model, 0o755, dir_fd=root)
+            disk.fsync(root)
         except FileExistsError:
             pass
-    return _opened(root, model, shown)
+    return _opened(disk, root, model, shown)
 
 
-def _opened(parent: int, name: str, shown: Path) -> int:
-    descriptor = open_directory(parent, name, shown=shown)
+def _opened(disk: Disk, parent: int, name: str, shown: Path) -> int:
+    descriptor = open_directory(disk, parent, name, shown=shown)
     if descriptor is None:
         raise StoreError(f"{shown} is no directory: expected one to publish into", path=shown)
     return descriptor
 
 
-def _is_there(parent: int, name: str) -> bool:
+def _is_there(disk: Disk, parent: int, name: str) -> bool:
     try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
+        disk.lstat(name, dir_fd=parent)
     except FileNotFoundError:
         return False
     return True
@@ -209,36 +226,3 @@ def _exists(model: ModelName, version: Version, target: Path) -> RefusedError:
         model=model,
         version=version,
     )
-
-
-def _sweep(parent: int, *, now: float) -> None:
-    """Remove what killed publishers left. `now` is the file system's time, which is not always this machine's."""
-    with suppress(OSError), os.scandir(parent) as entries:
-        for entry in entries:
-            if entry.name.startswith(TEMPORARY) and now - _last_written(parent, entry) > STALE_AFTER_S:
-                shutil.rmtree(entry.name, ignore_errors=True, dir_fd=parent)
-
-
-def _last_written(parent: int, entry: os.DirEntry[str]) -> float:
-    """When anything in it was written last: a large file may take its writer longer than an hour."""
-    descriptor = os.open(
-        entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
-    )
-    try:
-        with os.scandir(descriptor) as inside:
-            written = [each.stat(follow_symlinks=False).st_mtime for each in inside]
-        return max([os.fstat(descriptor).st_mtime, *written])
-    finally:
-        os.close(descriptor)
-
-
-def _parts(file: io.FileIO, source: Path) -> Iterator[bytes]:
-    with store_faults(source):
-        while part := file.read(_CHUNK):
-            yield part
-
-
-def _write_all(descriptor: int, part: bytes) -> None:
-    rest = memoryview(part)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

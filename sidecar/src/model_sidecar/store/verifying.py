@@ -14,12 +14,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
+from model_sidecar.disk.calls import Disk
+from model_sidecar.disk.faults import store_faults
+from model_sidecar.disk.steps import read_to, release
 from model_sidecar.errors import IncompleteVersionError, Reason, VerificationError
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import MANIFEST, MAX_MANIFEST_BYTES, UNLISTED, FileEntry, Manifest, Role
 from model_sidecar.release.manifest_reading import parse_manifest
 from model_sidecar.release.names import ModelName, Version
-from model_sidecar.store.faults import store_faults
 from model_sidecar.store.opening import open_file
 from model_sidecar.store.sealing import SealedFile, check_size, seal
 
@@ -58,12 +60,14 @@ class VersionDirectory:
     Attributes:
         descriptor: of the directory; the opener's to close.
         shown: its path, for messages only.
+        disk: the system calls.
     """
 
     model: ModelName
     version: Version
     descriptor: int
     shown: Path
+    disk: Disk
 
     def manifest(self) -> Manifest:
         """The manifest, which is of this version and this model.
@@ -116,14 +120,17 @@ class VersionDirectory:
 
     def _manifest_bytes(self) -> bytes:
         shown = self.shown / MANIFEST
-        descriptor = open_file(self.descriptor, MANIFEST, shown=shown)
+        descriptor = open_file(self.disk, self.descriptor, MANIFEST, shown=shown)
         if descriptor is None:
             raise IncompleteVersionError(
                 f"{self.shown} has no {MANIFEST}: it is not completely copied, or no version",
                 reason=Reason.MANIFEST_MISSING,
             )
-        with store_faults(shown), os.fdopen(descriptor, "rb") as file:
-            return file.read(MAX_MANIFEST_BYTES + 1)
+        try:
+            with store_faults(shown):
+                return read_to(self.disk, descriptor, limit=MAX_MANIFEST_BYTES)
+        finally:
+            release(self.disk, descriptor)
 
     def _check_external_data(self, manifest: Manifest, *, allowed: bool) -> None:
         external = [name for name, entry in manifest.files.items() if entry.role is Role.EXTERNAL_DATA]
@@ -156,23 +163,22 @@ class VersionDirectory:
 
     def _listing(self) -> dict[str, os.stat_result]:
         found = {}
-        with store_faults(self.shown), os.scandir(self.descriptor) as entries:
-            for entry in entries:
-                with suppress(
-                    FileNotFoundError
-                ):  # a copying tool's temporary file that has its real name by now
-                    found[entry.name] = entry.stat(follow_symlinks=False)
+        with store_faults(self.shown):
+            for name in self.disk.names(self.descriptor):
+                # A copying tool's temporary file may have its real name by now.
+                with suppress(FileNotFoundError):
+                    found[name] = self.disk.lstat(name, dir_fd=self.descriptor)
         return found
 
     def _seal(self, name: str, listed: FileEntry) -> SealedFile:
         shown = self.shown / name
-        source = open_file(self.descriptor, name, shown=shown)
+        source = open_file(self.disk, self.descriptor, name, shown=shown)
         if source is None:
             raise _missing(self.shown, [name])
         try:
-            return seal(source, name=name, listed=listed, shown=shown)
+            return seal(source, name=name, listed=listed, shown=shown, disk=self.disk)
         finally:
-            os.close(source)
+            release(self.disk, source)
 
 
 def _missing(shown: Path, names: list[str]) -> IncompleteVersionError:

@@ -12,11 +12,13 @@ from collections.abc import Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from model_sidecar.disk.calls import Disk
+from model_sidecar.disk.faults import store_faults
+from model_sidecar.disk.steps import opened_directory, release
 from model_sidecar.errors import InvalidNameError, NotFoundError, Reason
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version, parse_version, version_order
-from model_sidecar.store.faults import store_faults
 from model_sidecar.store.layout import Layout
 from model_sidecar.store.opening import open_directory, open_root
 from model_sidecar.store.verifying import VerifiedVersion, VersionDirectory
@@ -28,11 +30,13 @@ class VersionStore:
     Attributes:
         layout: where things are.
         allow_external_data: whether a version may keep its weights in files beside its model.
+        disk: the system calls.
     """
 
-    def __init__(self, root: Path, *, allow_external_data: bool = False) -> None:
+    def __init__(self, root: Path, *, allow_external_data: bool = False, disk: Disk | None = None) -> None:
         self.layout = Layout(root)
         self.allow_external_data = allow_external_data
+        self.disk = disk or Disk()
 
     def versions(self, model: ModelName) -> list[Version]:
         """The names of a model's versions, newest first; whether they verify is another question.
@@ -49,11 +53,9 @@ class VersionStore:
             directory = self._open_model(model, opened)
             if directory is None:
                 return []
-            with store_faults(shown), os.scandir(directory) as entries:
-                for entry in entries:
-                    # A symlink is listed, so that verifying it can say what is wrong with it.
-                    if entry.is_dir(follow_symlinks=False) or entry.is_symlink():
-                        found += _as_version(entry.name)
+            with store_faults(shown):
+                for name in self.disk.names(directory):
+                    found += self._version_at(directory, name)
         return sorted(found, key=version_order, reverse=True)
 
     def manifest(self, model: ModelName, version: Version) -> Manifest:
@@ -77,13 +79,12 @@ class VersionStore:
         shown = self.layout.version(model, version)
         with store_faults(shown):
             try:
-                directory = shown.lstat()
+                directory = self.disk.lstat(shown)
                 if not stat.S_ISDIR(directory.st_mode):
                     return _marks(directory)
-                with os.scandir(shown) as entries:
-                    return _marks(directory), frozenset(
-                        (entry.name, _entry_marks(entry)) for entry in entries
-                    )
+                with opened_directory(self.disk, shown) as fd:
+                    names = self.disk.names(fd)
+                    return _marks(directory), frozenset((name, self._marks_at(fd, name)) for name in names)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -116,7 +117,7 @@ class VersionStore:
         shown = self.layout.version(model, version)
         with ExitStack() as opened:
             parent = self._open_model(model, opened)
-            descriptor = None if parent is None else open_directory(parent, version, shown=shown)
+            descriptor = None if parent is None else open_directory(self.disk, parent, version, shown=shown)
             if descriptor is None:
                 raise NotFoundError(
                     f"model {model} has no version {version}: there is no directory {shown}. Publish it first",
@@ -124,30 +125,33 @@ class VersionStore:
                     model=model,
                     version=version,
                 )
-            opened.callback(os.close, descriptor)
-            yield VersionDirectory(model=model, version=version, descriptor=descriptor, shown=shown)
+            opened.callback(release, self.disk, descriptor)
+            yield VersionDirectory(
+                model=model, version=version, descriptor=descriptor, shown=shown, disk=self.disk
+            )
 
     def _open_model(self, model: ModelName, opened: ExitStack) -> int | None:
-        root = open_root(self.layout.root)
-        opened.callback(os.close, root)
-        directory = open_directory(root, model, shown=self.layout.model(model))
+        root = open_root(self.disk, self.layout.root)
+        opened.callback(release, self.disk, root)
+        directory = open_directory(self.disk, root, model, shown=self.layout.model(model))
         if directory is not None:
-            opened.callback(os.close, directory)
+            opened.callback(release, self.disk, directory)
         return directory
 
+    def _version_at(self, directory: int, name: str) -> list[Version]:
+        try:
+            version = parse_version(name)
+            found = self.disk.lstat(name, dir_fd=directory).st_mode
+        except (InvalidNameError, FileNotFoundError):
+            return []
+        # A symlink is listed, so that verifying it can say what is wrong with it.
+        return [version] if stat.S_ISDIR(found) or stat.S_ISLNK(found) else []
 
-def _as_version(name: str) -> list[Version]:
-    try:
-        return [parse_version(name)]
-    except InvalidNameError:
-        return []
-
-
-def _entry_marks(entry: os.DirEntry[str]) -> tuple[int, ...] | None:
-    try:
-        return _marks(entry.stat(follow_symlinks=False))
-    except FileNotFoundError:
-        return None
+    def _marks_at(self, directory: int, name: str) -> tuple[int, ...] | None:
+        try:
+            return _marks(self.disk.lstat(name, dir_fd=directory))
+        except FileNotFoundError:
+            return None
 
 
 def _marks(found: os.stat_result) -> tuple[int, ...]:
