@@ -260,7 +260,7 @@ def test_a_snapshot_of_yesterday_is_told_and_not_followed(yard: Yard, tmp_path: 
         assert sidecar.wait_error("LEDGER_INVALID").observed.generation == 3
 
         # The real one is back, and others have gone on in it.
-        shutil.rmtree(environment)
+        environment.rename(tmp_path / "of no use")
         today.rename(environment)
         with RunningSidecar(yard) as other:
             other.wait_ready()

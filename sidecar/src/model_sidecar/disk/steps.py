@@ -96,6 +96,26 @@ def write_directory(disk: Disk, directory: Path, files: Mapping[str, bytes]) -> 
     return now_s
 
 
+def replace_file(disk: Disk, path: Path, content: bytes) -> None:
+    """Put a file in the place of what stands there, as a whole, and wait until it is on the disk."""
+    temporary = temporary_beside(path)
+    try:
+        write_file(disk, temporary, [content])
+        disk.rename(temporary, path)
+    finally:
+        discard(disk, temporary)
+    sync_directory(disk, path.parent)
+
+
+def make_directories(disk: Disk, directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for this user alone (0700)."""
+    if is_directory(disk, directory):
+        return
+    make_directories(disk, directory.parent)
+    with contextlib.suppress(FileExistsError):
+        disk.mkdir(directory, 0o700)
+
+
 @contextmanager
 def opened_directory(disk: Disk, name: Path | str, *, dir_fd: int | None = None) -> Iterator[int]:
     """A descriptor of a directory."""

@@ -12,9 +12,11 @@ import threading
 from pathlib import Path
 
 from model_sidecar.disk.calls import Disk
-from model_sidecar.disk.steps import write_all
+from model_sidecar.disk.steps import make_directories, read_file, release, replace_file, write_all
 
 log = logging.getLogger(__name__)
+
+_MAX_BYTES = 1 << 30
 
 
 class Memory:
@@ -30,8 +32,9 @@ class Memory:
     def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
         self.path = path
         self._disk = disk or Disk()
-        self._lock = threading.Lock()  # guards the file and the two below
+        self._lock = threading.Lock()  # guards the file and the three below
         self._ends = [0]  # where the lines end, the first one at index 1
+        self._is_whole = True  # there is nothing else in it
         self._complained = False
 
     @property
@@ -42,23 +45,19 @@ class Memory:
     def read(self) -> list[bytes]:
         """The lines, oldest first, without one that a crash has cut short. Empty where nothing can be read."""
         with self._lock:
-            try:
-                content = self.path.read_bytes()
-            except FileNotFoundError:
-                content = b""
-            except OSError as error:
-                log.warning("what was remembered in %s cannot be read: %s", self.path, error.strerror)
-                content = b""
+            content = self._content()
             lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
             self._ends = [0]
             for line in lines:
                 self._ends.append(self._ends[-1] + len(line))
+            self._is_whole = self._ends[-1] == len(content)
             return lines
 
     def forget_from(self, generation: int) -> None:
-        """Believe the lines from this one on no more: the next one is written over them."""
+        """Believe the lines from this one on no more."""
         with self._lock:
             del self._ends[generation:]
+            self._is_whole = False
 
     def append(self, generation: int, content: bytes) -> None:
         """Remember a record. Only the next one is written: another thread may have been first."""
@@ -66,8 +65,9 @@ class Memory:
             if generation != self.generation + 1:
                 return
             try:
-                self._write(content, at=self._ends[-1])
+                self._write(content)
             except OSError as error:
+                self._is_whole = False
                 if not self._complained:
                     log.warning(
                         "%s cannot be written (%s): after a restart this sidecar will not know what it has seen",
@@ -78,15 +78,29 @@ class Memory:
                 return
             self._ends.append(self._ends[-1] + len(content))
 
-    def _write(self, content: bytes, *, at: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    def _write(self, content: bytes) -> None:
+        # Not synced: a power cut takes the newest lines, and these are in the ledger.
+        if not self._is_whole:
+            replace_file(self._disk, self.path, self._content()[: self._ends[-1]] + content)
+            self._is_whole = True
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         try:
             fd = self._disk.open(self.path, flags)
         except FileNotFoundError:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(self._disk, self.path.parent)
             fd = self._disk.open(self.path, flags)
-        # Not synced: a power cut takes the newest lines, and these are in the ledger.
-        with os.fdopen(fd, "wb", buffering=0) as file:
-            file.truncate(at)
-            file.seek(at)
+        try:
             write_all(self._disk, fd, content)
+        finally:
+            release(self._disk, fd)
+
+    def _content(self) -> bytes:
+        try:
+            found = read_file(self._disk, self.path, limit=_MAX_BYTES, follow_symlink=False)
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            log.warning("what was remembered in %s cannot be read: %s", self.path, error.strerror)
+            return b""
+        return found.content or b""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model_sidecar.disk.calls import Disk
 from model_sidecar.disk.faults import store_faults
-from model_sidecar.disk.steps import discard, read_file, sync_directory, temporary_beside, write_file
+from model_sidecar.disk.steps import discard, make_directories, read_file, replace_file
 from model_sidecar.errors import StoreError
 from model_sidecar.ledger.record import MAX_READ_BYTES, Record, decode, encode
 
@@ -43,15 +43,9 @@ class PendingFile:
         Raises:
             StoreError: it is not kept.
         """
-        temporary = temporary_beside(self._path)
         with store_faults(self._path, doing="write"):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                write_file(self._disk, temporary, [encode(record)])
-                self._disk.rename(temporary, self._path)
-            finally:
-                discard(self._disk, temporary)
-            sync_directory(self._disk, self._path.parent)
+            make_directories(self._disk, self._path.parent)
+            replace_file(self._disk, self._path, encode(record))
 
     def clear(self) -> None:
         """It is recorded. Best effort: one that is found again is in the ledger, by its request id."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from model_sidecar.disk.steps import discard
 from model_sidecar.errors import NotFoundError, SidecarError
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import MANIFEST
@@ -79,4 +79,4 @@ class KeptVersions:
                     self._forget(model, version)
 
     def _forget(self, model: ModelName, version: Version) -> None:
-        shutil.rmtree(self._copies.layout.version(model, version), ignore_errors=True)
+        discard(self._copies.disk, self._copies.layout.version(model, version))
