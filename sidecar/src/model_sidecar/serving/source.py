@@ -20,10 +20,11 @@ from model_sidecar.events import Listener, Site, StoreRead, StoreUnreadable
 from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.reconcile import Adopt, Decision, External, Follow, Nothing, Unreadable
 from model_sidecar.release.names import Version
-from model_sidecar.serving.patience import Patience
+from model_sidecar.serving.patience import LIMIT_S, Patience
 
 log = logging.getLogger(__name__)
 
+_FIRST_LOOK_S = 60.0
 _JITTER = 0.1  # so that a fleet on one store does not look in step
 
 
@@ -104,7 +105,9 @@ class Source:
         while not self._stopping:
             self._woken.clear()  # before the look: what happens during it earns another one
             try:
-                self._deliver(self._patience.call(self._renewed_look))
+                # The first look reads the whole ledger; and where none is known, there is nothing to do without it.
+                limit_s = LIMIT_S if self._ledger.head is not None else _FIRST_LOOK_S
+                self._deliver(self._patience.call(self._renewed_look, limit_s=limit_s))
             except SidecarError as error:
                 self._fail(error)
             except OSError as error:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from model_sidecar.disk.steps import discard
-from model_sidecar.errors import NotFoundError, SidecarError
+from model_sidecar.errors import NotFoundError, Reason, SidecarError, VerificationError
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import MANIFEST
 from model_sidecar.release.names import ModelName, Version
@@ -63,12 +63,21 @@ class KeptVersions:
         Raises:
             SidecarError: it is not kept: the store cannot be read, has other bytes by now, or there is no room here.
         """
-        with self._store.verify(model, version, expected_manifest=manifest) as verified:
+        # File by file, and not by way of memory: a large version is there once more already, in service.
+        with self._store.opened(model, version) as source:
+            content = source.manifest_bytes()
+            listed = source.parsed(content, expected=manifest).files
             self._forget(model, version)
-            with stage(self._copies.layout, model=model, version=version) as staging:
-                for name, file in verified.files.items():
-                    staging.copy(Path(file.path), name=name, role=verified.manifest.files[name].role)
-                staging.write(MANIFEST, verified.manifest_bytes)
+            with stage(self._copies.layout, model=model, version=version, disk=self._copies.disk) as staging:
+                for name, entry in listed.items():
+                    with source.opened(name) as file:
+                        copied = staging.copy(Path(f"/proc/self/fd/{file}"), name=name, role=entry.role)
+                    if copied.digest != entry.digest:
+                        raise VerificationError(
+                            f"{source.shown / name} is {copied.digest} by now, and no longer {entry.digest}",
+                            reason=Reason.DIGEST_MISMATCH,
+                        )
+                staging.write(MANIFEST, content)
                 staging.commit()
 
     def forget_all_but(self, model: ModelName, versions: Collection[Version]) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -38,7 +38,6 @@ class VerifiedVersion:
     model: ModelName
     version: Version
     manifest: Manifest
-    manifest_bytes: bytes
     files: Mapping[str, SealedFile]
 
     def close(self) -> None:
@@ -77,9 +76,10 @@ class VersionDirectory:
             VerificationError: it is none, or that of another version or model.
             StoreError: the store cannot be read.
         """
-        return self._parsed(self._manifest_bytes())
+        return self.parsed(self.manifest_bytes(), expected=None)
 
-    def _parsed(self, content: bytes) -> Manifest:
+    def parsed(self, content: bytes, *, expected: Digest | None) -> Manifest:
+        """The manifest in these bytes, of the expected identity if one is given; raises as `manifest` does."""
         manifest = parse_manifest(content)
         if manifest.version != self.version:
             raise VerificationError(
@@ -95,20 +95,19 @@ class VersionDirectory:
                 reason=Reason.MODEL_MISMATCH,
                 model=manifest.model,
             )
+        if expected is not None and manifest.digest != expected:
+            raise VerificationError(
+                f"{self.shown / MANIFEST} is {manifest.digest}, but {expected} was deployed: somebody changed a published "
+                "version. Put the old bytes back, or publish the new ones as a version of their own",
+                reason=Reason.MANIFEST_CHANGED,
+                expected=expected,
+                found=manifest.digest,
+            )
         return manifest
 
     def verify(self, *, expected_manifest: Digest | None, allow_external_data: bool) -> VerifiedVersion:
         """Every listed file, verified; see `VersionStore.verify`."""
-        content = self._manifest_bytes()
-        manifest = self._parsed(content)
-        if expected_manifest is not None and manifest.digest != expected_manifest:
-            raise VerificationError(
-                f"{self.shown / MANIFEST} is {manifest.digest}, but {expected_manifest} was deployed: somebody changed "
-                "a published version. Put the old bytes back, or publish the new ones as a version of their own",
-                reason=Reason.MANIFEST_CHANGED,
-                expected=expected_manifest,
-                found=manifest.digest,
-            )
+        manifest = self.parsed(self.manifest_bytes(), expected=expected_manifest)
         self._check_external_data(manifest, allowed=allow_external_data)
         self._check_listing(manifest)
         with ExitStack() as opened:
@@ -116,9 +115,10 @@ class VersionDirectory:
                 name: opened.enter_context(self._seal(name, entry)) for name, entry in manifest.files.items()
             }
             opened.pop_all()
-        return VerifiedVersion(self.model, self.version, manifest, content, MappingProxyType(files))
+        return VerifiedVersion(self.model, self.version, manifest, MappingProxyType(files))
 
-    def _manifest_bytes(self) -> bytes:
+    def manifest_bytes(self) -> bytes:
+        """The manifest as it stands there; at most one byte more than a manifest may have. Raises as `manifest` does."""
         shown = self.shown / MANIFEST
         descriptor = open_file(self.disk, self.descriptor, MANIFEST, shown=shown)
         if descriptor is None:
@@ -170,15 +170,26 @@ class VersionDirectory:
                     found[name] = self.disk.lstat(name, dir_fd=self.descriptor)
         return found
 
-    def _seal(self, name: str, listed: FileEntry) -> SealedFile:
-        shown = self.shown / name
-        source = open_file(self.disk, self.descriptor, name, shown=shown)
+    @contextmanager
+    def opened(self, name: str) -> Iterator[int]:
+        """A descriptor, for reading, of a listed file, at its beginning.
+
+        Raises:
+            IncompleteVersionError: FILE_MISSING.
+            VerificationError: SYMLINK_REFUSED, or NOT_A_REGULAR_FILE.
+            StoreError: it cannot be opened.
+        """
+        source = open_file(self.disk, self.descriptor, name, shown=self.shown / name)
         if source is None:
             raise _missing(self.shown, [name])
         try:
-            return seal(source, name=name, listed=listed, shown=shown, disk=self.disk)
+            yield source
         finally:
             release(self.disk, source)
+
+    def _seal(self, name: str, listed: FileEntry) -> SealedFile:
+        with self.opened(name) as source:
+            return seal(source, name=name, listed=listed, shown=self.shown / name, disk=self.disk)
 
 
 def _missing(shown: Path, names: list[str]) -> IncompleteVersionError:

@@ -64,7 +64,7 @@ class VersionStore:
         Raises:
             NotFoundError, VerificationError, StoreError: as `verify` does over a manifest.
         """
-        with self._open_version(model, version) as directory:
+        with self.opened(model, version) as directory:
             return directory.manifest()
 
     def fingerprint(self, model: ModelName, version: Version) -> Hashable:
@@ -107,13 +107,20 @@ class VersionStore:
             VerificationError: any other check that failed; `reason` says which.
             StoreError: the store cannot be read; what the version is, is not known.
         """
-        with self._open_version(model, version) as directory:
+        with self.opened(model, version) as directory:
             return directory.verify(
                 expected_manifest=expected_manifest, allow_external_data=self.allow_external_data
             )
 
     @contextmanager
-    def _open_version(self, model: ModelName, version: Version) -> Iterator[VersionDirectory]:
+    def opened(self, model: ModelName, version: Version) -> Iterator[VersionDirectory]:
+        """A version's directory, open.
+
+        Raises:
+            NotFoundError: VERSION_NOT_FOUND.
+            VerificationError: SYMLINK_REFUSED.
+            StoreError: the store cannot be read.
+        """
         shown = self.layout.version(model, version)
         with ExitStack() as opened:
             parent = self._open_model(model, opened)
