@@ -268,7 +268,7 @@ def _check_store(store: Path, *, may_be_away: bool) -> None:
     try:
         found = patience.call(store.is_dir)
         problem = "is not a directory: make it, or mount it"
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         found, problem = False, f"cannot be looked at: {error}"
     finally:
         patience.close()
