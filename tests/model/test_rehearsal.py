@@ -247,7 +247,7 @@ def test_a_candidate_that_never_answers_is_refused(candidates: Candidates) -> No
     with pytest.raises(VerificationError, match=r"did not answer a rehearsal call within 0\.3 s") as refused:
         rehearse(loaded, verified, timeout_s=0.3)
 
-    assert refused.value.reason is Reason.MODEL_INVALID
+    assert refused.value.reason is Reason.MODEL_TIMED_OUT
     loaded.close()
 
 

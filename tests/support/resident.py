@@ -87,8 +87,9 @@ class Shelf:
         self.gates[version] = threading.Event()
         return self.gates[version]
 
-    def prepare(self, version: Version, manifest: Digest | None) -> Preparation:
+    def prepare(self, version: Version, manifest: Digest | None, *, ordered: bool = False) -> Preparation:
         """A loaded model, or the failure that was arranged."""
+        del ordered
         self.attempts[version] += 1
         if version in self.gates:
             self.begun[version].set()

@@ -66,6 +66,8 @@ class ServeSettings:
     file_events: bool = True
     max_message_bytes: int = 64 << 20
     allow_external_data: bool = False
+    load_timeout_s: float = 120.0
+    load_memory_bytes: int | None = None
     threads: int = 0
     max_inflight: int = 1024
     drain_timeout_s: float = 20.0
@@ -89,6 +91,8 @@ class ServeSettings:
             )
         if self.poll_interval_s < 0.01:
             raise ConfigurationError(f"--poll-interval is {self.poll_interval_s} s: expected at least 10ms")
+        if self.load_timeout_s < 1:
+            raise ConfigurationError(f"--load-timeout is {self.load_timeout_s:g} s: expected at least 1s")
         if not 1 <= self.max_message_bytes <= _GRPC_LARGEST:
             raise ConfigurationError(
                 f"--max-message is {self.max_message_bytes} bytes: gRPC takes 1 to {_GRPC_LARGEST}"

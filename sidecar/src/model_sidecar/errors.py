@@ -7,12 +7,14 @@
     │   └── RequestIdReusedError     a known request id with another request
     ├── NotFoundError                a model, version or generation that is not there
     ├── VerificationError            a version that may not answer; `reason` says which check it failed
-    │   └── IncompleteVersionError   perhaps still being copied: worth another look when it changes
+    │   ├── IncompleteVersionError   perhaps still being copied: worth another look when it changes
+    │   └── QuarantinedError         one that did harm before, and is not tried again
     ├── RefusedError                 a well-formed request that the state of things forbids
     ├── ConflictError                somebody else moved the head first
     ├── CommitStateUnknownError      the record is visible, but perhaps not durable
     ├── StoreError                   the store cannot be read or written
     │   └── StoreFullError
+    ├── ShortageError                this machine lacks what it takes now: memory, a process
     ├── UnavailableError             nothing answers now; later, something may
     ├── OverloadedError              too much at once
     ├── DeadlineOverError            the caller no longer waits
@@ -67,6 +69,11 @@ class Reason(StrEnum):
     GOLDEN_INVALID = "GOLDEN_INVALID"
     GOLDEN_MISMATCH = "GOLDEN_MISMATCH"
     OUTPUT_NOT_FINITE = "OUTPUT_NOT_FINITE"
+    # verification: what they do to the process that runs them
+    MODEL_CRASHED = "MODEL_CRASHED"
+    MODEL_OUT_OF_MEMORY = "MODEL_OUT_OF_MEMORY"
+    MODEL_TIMED_OUT = "MODEL_TIMED_OUT"
+    MODEL_QUARANTINED = "MODEL_QUARANTINED"
     # the pointer and the ledger
     POINTER_INVALID = "POINTER_INVALID"
     POINTER_EXTERNALLY_MANAGED = "POINTER_EXTERNALLY_MANAGED"
@@ -81,6 +88,8 @@ class Reason(StrEnum):
     NOTHING_LIVE = "NOTHING_LIVE"
     NOT_REACHABLE = "NOT_REACHABLE"
     VERSION_NOT_RESIDENT = "VERSION_NOT_RESIDENT"
+    MEMORY_SHORT = "MEMORY_SHORT"
+    TRIAL_IMPOSSIBLE = "TRIAL_IMPOSSIBLE"
     DRAINING = "DRAINING"
     OVERLOADED = "OVERLOADED"
     DEADLINE_OVER = "DEADLINE_OVER"
@@ -147,6 +156,12 @@ class IncompleteVersionError(VerificationError):
     default_reason = Reason.FILE_MISSING
 
 
+class QuarantinedError(VerificationError):
+    """A version that did harm to a process that ran it, and is not tried again by whoever asked."""
+
+    default_reason = Reason.MODEL_QUARANTINED
+
+
 class RefusedError(SidecarError):
     """A well-formed request that the state of things forbids."""
 
@@ -175,6 +190,12 @@ class StoreFullError(StoreError):
     """No space, or no quota, is left in the store. Nothing was changed."""
 
     default_reason = Reason.STORE_FULL
+
+
+class ShortageError(SidecarError):
+    """This machine lacks what it takes now: memory for another model, a process to try it in. Nothing was changed."""
+
+    default_reason = Reason.MEMORY_SHORT
 
 
 class UnavailableError(SidecarError):

@@ -41,7 +41,7 @@ class LoadStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Prepared(Event):
-    """A candidate is verified, loaded and warmed. Seconds by phase: "verify", "load", "warm"."""
+    """A candidate is verified, loaded and warmed. Seconds by phase: "verify", "trial", "load", "warm"."""
 
     version: Version
     manifest: Digest

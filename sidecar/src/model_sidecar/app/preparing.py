@@ -1,14 +1,19 @@
-"""From a version's name to a model that may answer: verify, load, warm, with the time that each took."""
+"""From a version's name to a model that may answer: verify, try, load, warm, with the time that each took."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from model_sidecar.app.contact import DEFAULT_TIMEOUT_S, Contact
 from model_sidecar.model.loader import load
 from model_sidecar.model.rehearsal import rehearse
 from model_sidecar.release.digests import Digest
+from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.serving.loading import Preparation, Prepare
 from model_sidecar.store.verifying import VerifiedVersion
@@ -18,36 +23,58 @@ class Verifier(Protocol):
     """Where versions are had, verified."""
 
     def verify(
-        self, model: ModelName, version: Version, *, expected_manifest: Digest | None = None
+        self,
+        model: ModelName,
+        version: Version,
+        *,
+        expected_manifest: Digest | None = None,
+        admit: Callable[[Manifest], None] | None = None,
     ) -> VerifiedVersion:
         """See `VersionStore.verify`."""
         ...
 
 
 def preparer(
-    store: Verifier, model: ModelName, *, allow_external_data: bool, scratch: Path | None = None
+    store: Verifier,
+    model: ModelName,
+    *,
+    allow_external_data: bool,
+    scratch: Path | None = None,
+    contact: Contact | None = None,
 ) -> Prepare:
-    """How the versions of one model are prepared; the result raises the errors of its three steps.
+    """How the versions of one model are prepared; the result raises the errors of its steps.
 
-    `scratch` is where external data is laid out while it is loaded.
+    `scratch` is where external data is laid out while it is loaded. With `contact`, a version is first tried in a child
+    process; without, only versions may come that are trusted not to end this one.
     """
 
-    def prepare(version: Version, manifest: Digest | None) -> Preparation:
+    def prepare(version: Version, manifest: Digest | None, *, ordered: bool = False) -> Preparation:
         began = time.monotonic()
-        with store.verify(model, version, expected_manifest=manifest) as verified:
-            is_verified = time.monotonic()
-            loaded = load(verified, allow_external_data=allow_external_data, scratch=scratch)
-            try:
-                is_loaded = time.monotonic()
-                rehearsal = rehearse(loaded, verified)
-            except BaseException:
-                loaded.close()
-                raise
-        phases_s = {
-            "verify": is_verified - began,
-            "load": is_loaded - is_verified,
-            "warm": time.monotonic() - is_loaded,
-        }
+        phases_s: dict[str, float] = {}
+        admit = partial(contact.admit, model, ordered=ordered) if contact is not None else None
+        with store.verify(model, version, expected_manifest=manifest, admit=admit) as verified:
+            phases_s["verify"] = time.monotonic() - began
+            if contact is not None:
+                tried_s = contact.try_out(verified)
+                if tried_s is not None:
+                    phases_s["trial"] = tried_s
+            with contact.touching(verified) if contact is not None else nullcontext():
+                with _timed(phases_s, "load"):
+                    loaded = load(verified, allow_external_data=allow_external_data, scratch=scratch)
+                try:
+                    with _timed(phases_s, "warm"):
+                        timeout_s = contact.timeout_s if contact is not None else DEFAULT_TIMEOUT_S
+                        rehearsal = rehearse(loaded, verified, timeout_s=timeout_s)
+                except BaseException:
+                    loaded.close()
+                    raise
         return Preparation(loaded, phases_s, rehearsal.examples)
 
     return prepare
+
+
+@contextmanager
+def _timed(phases_s: dict[str, float], phase: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    phases_s[phase] = time.monotonic() - began

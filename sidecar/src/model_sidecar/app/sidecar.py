@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from model_sidecar.app.contact import Contact
+from model_sidecar.app.crashes import last_words_kept
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.preparing import preparer
 from model_sidecar.app.state_dir import StateDirectory
 from model_sidecar.config import Address, ServeSettings, StandbyPolicy
 from model_sidecar.errors import ConfigurationError, SidecarError, StoreError
 from model_sidecar.events import Draining, Event, Listener, Site
-from model_sidecar.model.session import check_runtime
+from model_sidecar.model.graph import named_in
+from model_sidecar.model.session import RUNTIME, check_runtime
+from model_sidecar.model.trial import Trials
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Signature
 from model_sidecar.rpc.deployment import DeploymentService
@@ -31,6 +35,7 @@ from model_sidecar.serving.keeper import Keeper
 from model_sidecar.serving.loading import Loader
 from model_sidecar.serving.manager import Manager
 from model_sidecar.serving.patience import Patience
+from model_sidecar.serving.quarantine import Quarantine
 from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.source import Source
@@ -100,6 +105,9 @@ class Sidecar:
         self._store = VersionStore(settings.store, allow_external_data=settings.allow_external_data)
         self._copies = KeptVersions(self._store, self._state.kept) if self._state is not None else None
         self._keeper = self._build_keeper()
+        self._quarantine = Quarantine(
+            self._state.trials if self._state is not None else None, runtime=RUNTIME
+        )
         self._sites = [self._build_site(model) for model in settings.models]
         served = [site.served for site in self._sites]
         self._data = DataServer(
@@ -137,6 +145,12 @@ class Sidecar:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         if self._state is not None:
             self._ending.callback(self._state.release)
+        crash = self._ending.enter_context(
+            last_words_kept(self._state.crash if self._state is not None else None)
+        )
+        for died in self._quarantine.count_deaths(named_in(crash)):
+            log.error("the process before this one died in %s %s", died.model, died.version)
+        self._ending.callback(self._quarantine.close)
         self._ending.callback(self._janitor.stop)
         for site in self._sites:
             self._ending.callback(site.served.stage.clear)
@@ -200,18 +214,25 @@ class Sidecar:
         )
         if self._keeper is not None:
             self._keeper.watch(site, stage)
+        trials = Trials(allow_external_data=settings.allow_external_data, scratch=settings.state_dir)
         prepare = preparer(
             self._copies or self._store,
             model,
             allow_external_data=settings.allow_external_data,
             scratch=settings.state_dir,
+            contact=Contact(
+                trials=trials,
+                quarantine=self._quarantine,
+                timeout_s=settings.load_timeout_s,
+                memory_bytes=settings.load_memory_bytes,
+            ),
         )
         manager = Manager(
             site,
             flip=flip,
             scribe=scribe,
             emergency=Emergency(state.pending(model, settings.environment) if state is not None else None),
-            loader=Loader(prepare, name=f"load-{model}"),
+            loader=Loader(prepare, name=f"load-{model}", give_up=trials.stop),
             board=board,
             keep_standby=keep_standby,
             on_event=self._tell,

@@ -16,10 +16,12 @@ class StateDirectory:
     """`--state-dir`, made where it is missing, and held as long as the process lives.
 
     ```
+    crash.txt                                   the stacks of a process that crashed
     lock                                        held by the sidecar that uses the directory
     kept/<model>/<version>/                     copies of the versions that are live and stand by
     sites/<model>/<environment>/ledger.jsonl    the ledger as this sidecar has seen it
     sites/<model>/<environment>/pending.json    a rollback that is in effect and not recorded yet
+    trials/<identity>.json                      what a version did to the processes that ran it
     ```
     """
 
@@ -49,6 +51,16 @@ class StateDirectory:
     def kept(self) -> Path:
         """Where copies of versions lie."""
         return self.root / "kept"
+
+    @property
+    def trials(self) -> Path:
+        """Where it is remembered what versions did to the processes that ran them."""
+        return self.root / "trials"
+
+    @property
+    def crash(self) -> Path:
+        """The last words of a process that crashes."""
+        return self.root / "crash.txt"
 
     def memory(self, model: ModelName, environment: Environment) -> Memory:
         """What this sidecar remembers of a ledger."""

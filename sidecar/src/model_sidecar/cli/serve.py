@@ -52,7 +52,7 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="A directory of this sidecar's own, made if it is not there: what it remembers of the ledger, copies of what "
-    "answers, to start from while the store is away.",
+    "answers, to start from while the store is away, and which versions did harm.",
 )
 @option(
     "--data",
@@ -95,6 +95,19 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     "--allow-external-data",
     is_flag=True,
     help="Accept models whose weights lie in listed files of their own.",
+)
+@option(
+    "--load-timeout",
+    "load_timeout_s",
+    type=_DURATION,
+    default="120s",
+    help="How long loading and rehearsing a version may take; it is first tried in a process of its own.",
+)
+@option(
+    "--load-memory",
+    "load_memory_bytes",
+    type=_SIZE,
+    help="How much memory loading and rehearsing a version may take; by default, what is left.",
 )
 @option(
     "--threads", type=click.IntRange(min=0), default=0, help="Predictions that run at once; 0: one per core."

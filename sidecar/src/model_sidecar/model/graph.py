@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -15,12 +16,21 @@ from model_sidecar.errors import InferenceFailedError, InvalidInputError
 from model_sidecar.model.anatomy import Anatomy
 from model_sidecar.model.session import open_session, shortened
 from model_sidecar.model.signature import read_signature
+from model_sidecar.release.digests import Digest
 from model_sidecar.release.tensors import Arrays, Datatype, Signature
 
 _ONNX_BFLOAT16 = 16
 """TensorProto.BFLOAT16 of onnx.proto; numpy has no such type, so its arrays hold the bit patterns."""
+_NAMED = re.compile(r'File "<model (sha256:[0-9a-f]{64})>"', re.ASCII)
 _INSIDE = "Non-zero status code returned while running"
 """How onnxruntime begins when an operator failed, rather than its check of the inputs before the first one."""
+
+
+class _Runs(NamedTuple):
+    """How a session is run: over arrays, and over onnxruntime's own values."""
+
+    arrays: Callable[..., Any]
+    values: Callable[..., Any]
 
 
 class Graph:
@@ -30,14 +40,23 @@ class Graph:
         signature: what it takes and gives.
     """
 
-    def __init__(self, path: str, anatomy: Anatomy, *, name: str) -> None:
-        """Open the ONNX file at `path`, whose anatomy is known; `name` is its name for the error's words.
+    def __init__(self, path: str, anatomy: Anatomy, *, name: str, identity: Digest) -> None:
+        """Open an ONNX file.
+
+        Args:
+            path: where it is.
+            anatomy: what is known of it.
+            name: its name, for the error's words.
+            identity: the version's, for the last words of a process that it crashes (see `named_in`).
 
         Raises:
             VerificationError: as `open_session` and `read_signature` do.
         """
         self._session: ort.InferenceSession | None = open_session(path, name=name)
         self.signature: Signature = read_signature(self._session, unshaped=anatomy.unshaped, name=name)
+        self._runs: _Runs | None = _Runs(
+            _under(identity, self._session.run), _under(identity, self._session.run_with_ort_values)
+        )
         self._bf16_inputs = frozenset(
             spec.name for spec in self.signature.inputs if spec.datatype is Datatype.BF16
         )
@@ -54,17 +73,17 @@ class Graph:
             InvalidInputError: a shape that the graph does not take, or text that is not Unicode.
             InferenceFailedError: the graph failed; `__cause__` is onnxruntime's error.
         """
-        session = self._session
-        if session is None:
+        runs = self._runs
+        if runs is None:
             raise InferenceFailedError("the model was released before it was asked")
         try:
             if not self._bf16_inputs and not self._bf16_outputs:
                 feed = feed if isinstance(feed, dict) else dict(feed)
-                return _arrays(outputs, session.run(outputs, feed, options))
+                return _arrays(outputs, runs.arrays(outputs, feed, options))
             if self._bf16_outputs.isdisjoint(outputs):
-                return _arrays(outputs, session.run(outputs, self._with_bf16(feed), options))
+                return _arrays(outputs, runs.arrays(outputs, self._with_bf16(feed), options))
             values = {name: _value(array, bf16=name in self._bf16_inputs) for name, array in feed.items()}
-            answers = session.run_with_ort_values(outputs, values, options)
+            answers = runs.values(outputs, values, options)
             return {name: _array(answer) for name, answer in zip(outputs, answers, strict=True)}
         except native.InvalidArgument as error:
             if _INSIDE in str(error):
@@ -77,13 +96,32 @@ class Graph:
 
     def close(self) -> None:
         """Drop the session. Holds the GIL for as long as its destructor takes: 20-80 ms for half a gigabyte."""
-        self._session = None
+        self._session = self._runs = None
 
     def _with_bf16(self, feed: Arrays) -> Mapping[str, NDArray[Any] | ort.OrtValue]:
         return {
             name: _value(array, bf16=True) if name in self._bf16_inputs else array
             for name, array in feed.items()
         }
+
+
+def named_in(crash: str) -> frozenset[Digest]:
+    """The versions that were being run by the thread that crashed, by what `faulthandler` wrote of it."""
+    dying = next((each for each in crash.split("\n\n") if each.startswith("Current thread ")), "")
+    return frozenset(Digest(identity) for identity in _NAMED.findall(dying))
+
+
+def _under(identity: Digest, run: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call, with the identity in every stack that it is on: its code claims to stand in a file of that name.
+
+    A native crash leaves nothing behind but the stacks that `faulthandler` writes, and in those stand no arguments.
+    """
+
+    def run_model(*arguments: Any) -> Any:
+        return run(*arguments)
+
+    run_model.__code__ = run_model.__code__.replace(co_filename=f"<model {identity}>")
+    return run_model
 
 
 def _arrays(names: Sequence[str], values: Sequence[Any]) -> dict[str, NDArray[Any]]:

@@ -32,8 +32,8 @@ def load(
 
     Raises:
         VerificationError: the bytes are those of the manifest, but no model that can answer; `reason` is
-            MODEL_INVALID, OPERATOR_UNKNOWN, OUTPUT_UNSUPPORTED, EXTERNAL_DATA_REFUSED, PREPROCESSING_MISMATCH or
-            SIGNATURE_MISMATCH.
+            MODEL_INVALID, OPERATOR_UNKNOWN, OUTPUT_UNSUPPORTED, EXTERNAL_DATA_REFUSED, PREPROCESSING_MISMATCH,
+            SIGNATURE_MISMATCH or MODEL_OUT_OF_MEMORY.
         StoreError: external data needs a place on this machine's disk, and there is none.
     """
     anatomies = {
@@ -43,7 +43,7 @@ def load(
     try:
         with _paths(verified, anatomies, allowed=allow_external_data, scratch=scratch) as paths:
             for name, path in paths.items():
-                graphs[name] = Graph(path, anatomies[name], name=name)
+                graphs[name] = Graph(path, anatomies[name], name=name, identity=verified.manifest.digest)
         graph, preprocessing = graphs[MODEL], graphs.get(PREPROCESSING)
         signature = graph.signature
         if preprocessing is not None:

@@ -26,6 +26,7 @@ from model_sidecar.errors import (
 )
 from model_sidecar.model.golden import Example, check_examples, read_examples
 from model_sidecar.model.loaded import LoadedModel
+from model_sidecar.model.session import is_out_of_memory, shortened
 from model_sidecar.release.manifest import GOLDEN, Golden
 from model_sidecar.release.tensors import Arrays, Datatype, TensorSpec
 from model_sidecar.store.verifying import VerifiedVersion
@@ -69,7 +70,8 @@ def rehearse(model: LoadedModel, verified: VerifiedVersion, *, timeout_s: float 
 
     Raises:
         VerificationError: GOLDEN_INVALID; the examples are none of this model. GOLDEN_MISMATCH; it answers otherwise.
-            OUTPUT_NOT_FINITE; it answers NaN or infinity where the example does not. MODEL_INVALID; it takes too long.
+            OUTPUT_NOT_FINITE; it answers NaN or infinity where the example does not. MODEL_TIMED_OUT, MODEL_OUT_OF_MEMORY;
+            it takes too long, or too much.
     """
     golden = verified.manifest.golden
     if golden is None and GOLDEN in verified.files:
@@ -92,6 +94,7 @@ def _answer(model: LoadedModel, examples: tuple[Example, ...], golden: Golden, t
         try:
             answer, took_s = _call(model, example.inputs, timeout_s)
         except (InferenceFailedError, InvalidInputError) as error:
+            _check_memory(error, where)
             why = str(error.__cause__ or error)
             raise VerificationError(
                 f"{where}: the model fails where it should answer: {' '.join(why.split())[:300]}",
@@ -112,6 +115,7 @@ def _warm(model: LoadedModel, timeout_s: float) -> Rehearsal:
         _, took_s = _call(model, inputs, timeout_s)
         return Rehearsal(0, 0.0, _cost(model, inputs, [took_s]), _size(inputs))
     except (InferenceFailedError, InvalidInputError) as error:
+        _check_memory(error, "warm-up with zeros")
         # Nobody said that the model takes zeros.
         log.debug("warm-up with zeros failed: %s", error.__cause__ or error, extra={"version": model.version})
         return Rehearsal(0, 0.0, model.cost_s, 0)
@@ -125,7 +129,16 @@ def _call(model: LoadedModel, inputs: Arrays, timeout_s: float) -> tuple[dict[st
     except DeadlineOverError as error:
         raise VerificationError(
             f"version {model.version} did not answer a rehearsal call within {timeout_s:g} s",
-            reason=Reason.MODEL_INVALID,
+            reason=Reason.MODEL_TIMED_OUT,
+        ) from error
+
+
+def _check_memory(error: Exception, where: str) -> None:
+    """Refuse a model whose call failed for want of memory: without a limit it would have taken the machine's."""
+    if is_out_of_memory(error):
+        raise VerificationError(
+            f"{where}: the model takes more memory than there is: {shortened(error.__cause__ or error)}",
+            reason=Reason.MODEL_OUT_OF_MEMORY,
         ) from error
 
 

@@ -13,6 +13,9 @@ from model_sidecar.errors import ConfigurationError, Reason, VerificationError
 FLOOR = (1, 31, 0)
 """Before 1.31.0 a session that is built from a path holds the GIL for the whole load: predictions stop for seconds."""
 
+RUNTIME = f"onnxruntime {ort.__version__}"
+"""What runs the models here; what another has survived says nothing of this one."""
+
 _WORDS = 300
 _UNKNOWN_OPERATOR = (
     "is not a registered function/op",
@@ -21,6 +24,7 @@ _UNKNOWN_OPERATOR = (
     "Could not find an implementation for",
     "is not compatible with any execution provider",
 )
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 _UNKNOWN_TYPE = "is not currently registered or supported"
 _NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "
@@ -51,7 +55,8 @@ def open_session(path: str, *, name: str) -> ort.InferenceSession:
     Takes as long as the model is large, and does not hold the GIL meanwhile: give it a path, never bytes.
 
     Raises:
-        VerificationError: MODEL_INVALID, OPERATOR_UNKNOWN or OUTPUT_UNSUPPORTED, with onnxruntime's own words.
+        VerificationError: MODEL_INVALID, OPERATOR_UNKNOWN, OUTPUT_UNSUPPORTED or MODEL_OUT_OF_MEMORY, with
+            onnxruntime's own words.
     """
     ort.disable_telemetry_events()
     # With it the file would choose its session's options; or, as that is refused below, no session would open at all.
@@ -76,6 +81,15 @@ def shortened(error: BaseException) -> str:
     return words if len(words) <= _WORDS else f"{words[:_WORDS]}…"
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether this error, or what it was raised from, says that there was no more memory to be had."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     # One request, one thread: requests run beside each other, and a pool that spins takes the other cores from them.
@@ -96,9 +110,15 @@ def _refusal(error: Exception, name: str) -> VerificationError:
     words = str(error)
     if isinstance(error, native.NotImplemented) or any(each in words for each in _UNKNOWN_OPERATOR):
         return VerificationError(
-            f"{name} uses an operator that onnxruntime {ort.__version__} does not have: {shortened(error)}. "
+            f"{name} uses an operator that {RUNTIME} does not have: {shortened(error)}. "
             "Export with the operators of ai.onnx and ai.onnx.ml; custom-op libraries are never loaded",
             reason=Reason.OPERATOR_UNKNOWN,
+            file=name,
+        )
+    if is_out_of_memory(error):
+        return VerificationError(
+            f"loading {name} takes more memory than there is: {shortened(error)}",
+            reason=Reason.MODEL_OUT_OF_MEMORY,
             file=name,
         )
     if _UNKNOWN_TYPE in words:
@@ -108,7 +128,7 @@ def _refusal(error: Exception, name: str) -> VerificationError:
             file=name,
         )
     return VerificationError(
-        f"onnxruntime {ort.__version__} cannot load {name}: {shortened(error)}",
+        f"{RUNTIME} cannot load {name}: {shortened(error)}",
         reason=Reason.MODEL_INVALID,
         file=name,
     )

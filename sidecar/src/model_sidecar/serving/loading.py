@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 from model_sidecar.errors import Reason, SidecarError, VerificationError
 from model_sidecar.release.digests import Digest
@@ -18,40 +19,59 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A version that is verified, loaded and warmed; seconds by phase ("verify", "load", "warm")."""
+    """A version that is verified, loaded and warmed; seconds by phase ("verify", "trial", "load", "warm")."""
 
     model: Model
     phases_s: Mapping[str, float]
     golden_examples: int
 
 
-Prepare = Callable[[Version, Digest | None], Preparation]
-"""Verify, load and warm a version, of this identity if one is given; raises our errors."""
+class Prepare(Protocol):
+    """Verifies, tries, loads and warms a version."""
+
+    def __call__(self, version: Version, manifest: Digest | None, *, ordered: bool = False) -> Preparation:
+        """The version, of this identity if one is given; raises our errors.
+
+        `ordered`: an operator asks for it, so that also one is tried again that was refused for what it did.
+        """
 
 
 class Loader:
     """Prepares one version at a time. `start` is the manager's; `done` is called on the loader's thread."""
 
-    def __init__(self, prepare: Prepare, *, name: str) -> None:
+    def __init__(self, prepare: Prepare, *, name: str, give_up: Callable[[], None] = lambda: None) -> None:
+        """`give_up` ends what of a preparation can be ended; it may be called from any thread."""
         self._prepare = prepare
+        self._give_up = give_up
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     def start(
-        self, version: Version, *, manifest: Digest | None, done: Callable[[Preparation | SidecarError], None]
+        self,
+        version: Version,
+        *,
+        manifest: Digest | None,
+        done: Callable[[Preparation | SidecarError], None],
+        ordered: bool = False,
     ) -> None:
-        """Prepare this version, and hand over what came of it."""
-        self._thread.submit(self._run, version, manifest, done)
+        """Prepare this version, and hand over what came of it; `ordered` as in `Prepare`."""
+        self._thread.submit(self._run, version, manifest, done, ordered=ordered)
 
     def stop(self) -> None:
-        """Begin nothing new. What is under way is left to end by itself."""
+        """Begin nothing new. What is under way and cannot be given up is left to end by itself."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        self._give_up()
 
     def _run(
-        self, version: Version, manifest: Digest | None, done: Callable[[Preparation | SidecarError], None]
+        self,
+        version: Version,
+        manifest: Digest | None,
+        done: Callable[[Preparation | SidecarError], None],
+        *,
+        ordered: bool,
     ) -> None:
         began = time.monotonic()
         try:
-            done(self._prepare(version, manifest))
+            done(self._prepare(version, manifest, ordered=ordered))
         except SidecarError as error:
             done(error)
         except Exception as error:

@@ -260,7 +260,10 @@ class Manager:
         load = self._loading = _Load(version, purpose)
         self._on_event(LoadStarted(self._site, version))
         self._loader.start(
-            version, manifest=manifest, done=lambda result: self._inbox.put(_Done(load, result))
+            version,
+            manifest=manifest,
+            done=lambda result: self._inbox.put(_Done(load, result)),
+            ordered=isinstance(purpose, Accepted),
         )
         self._post()
 

@@ -6,7 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from model_sidecar.errors import CommitStateUnknownError, ConflictError, SidecarError, StoreError
+from model_sidecar.errors import (
+    CommitStateUnknownError,
+    ConflictError,
+    ShortageError,
+    SidecarError,
+    StoreError,
+)
 from model_sidecar.ledger.ledger import Intent
 from model_sidecar.ledger.record import Action, Actor, Record
 from model_sidecar.serving.flip import Flip, holding
@@ -74,7 +80,7 @@ class Pursuit:
     def refuse(self, refusal: Refusal, error: SidecarError) -> None:
         """The wish cannot be granted: tell it, and do not try it again before something changes."""
         self._troubles.tell_once(error, version=refusal.wanted.version, generation=refusal.wanted.generation)
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | ShortageError):
             refusal = replace(refusal, retry_at=_soon())
         elif refusal.wanted.generation is not None and self._flip.residents().live is None:
             # Nothing answers until the head is mended, and its directory may be mended while an edit is looked at.

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
 from model_sidecar.disk.steps import discard
-from model_sidecar.errors import NotFoundError, Reason, SidecarError, VerificationError
+from model_sidecar.errors import (
+    NotFoundError,
+    QuarantinedError,
+    Reason,
+    ShortageError,
+    SidecarError,
+    VerificationError,
+)
 from model_sidecar.release.digests import Digest
-from model_sidecar.release.manifest import MANIFEST
+from model_sidecar.release.manifest import MANIFEST, Manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.store.publishing import stage
 from model_sidecar.store.verifying import VerifiedVersion
@@ -34,7 +41,12 @@ class KeptVersions:
         self._copies = VersionStore(root, allow_external_data=store.allow_external_data)
 
     def verify(
-        self, model: ModelName, version: Version, *, expected_manifest: Digest | None = None
+        self,
+        model: ModelName,
+        version: Version,
+        *,
+        expected_manifest: Digest | None = None,
+        admit: Callable[[Manifest], None] | None = None,
     ) -> VerifiedVersion:
         """The version, verified: from its copy where that is of the expected identity, else from the store.
 
@@ -43,12 +55,14 @@ class KeptVersions:
         """
         if expected_manifest is not None:
             try:
-                return self._copies.verify(model, version, expected_manifest=expected_manifest)
+                return self._copies.verify(model, version, expected_manifest=expected_manifest, admit=admit)
             except NotFoundError:
                 pass
+            except (QuarantinedError, ShortageError):
+                raise  # what `admit` has against the version, whoever has its bytes
             except SidecarError as error:
                 log.warning("the kept copy of %s cannot be used: %s", version, error)
-        return self._store.verify(model, version, expected_manifest=expected_manifest)
+        return self._store.verify(model, version, expected_manifest=expected_manifest, admit=admit)
 
     def has(self, model: ModelName, version: Version, manifest: Digest) -> bool:
         """Whether a copy of this identity is there; its files are not read."""

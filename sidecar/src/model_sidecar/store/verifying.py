@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,11 +105,19 @@ class VersionDirectory:
             )
         return manifest
 
-    def verify(self, *, expected_manifest: Digest | None, allow_external_data: bool) -> VerifiedVersion:
+    def verify(
+        self,
+        *,
+        expected_manifest: Digest | None,
+        allow_external_data: bool,
+        admit: Callable[[Manifest], None] | None = None,
+    ) -> VerifiedVersion:
         """Every listed file, verified; see `VersionStore.verify`."""
         manifest = self.parsed(self.manifest_bytes(), expected=expected_manifest)
         self._check_external_data(manifest, allowed=allow_external_data)
         self._check_listing(manifest)
+        if admit is not None:
+            admit(manifest)
         with ExitStack() as opened:
             files = {
                 name: opened.enter_context(self._seal(name, entry)) for name, entry in manifest.files.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -89,7 +89,12 @@ class VersionStore:
                 return None
 
     def verify(
-        self, model: ModelName, version: Version, *, expected_manifest: Digest | None = None
+        self,
+        model: ModelName,
+        version: Version,
+        *,
+        expected_manifest: Digest | None = None,
+        admit: Callable[[Manifest], None] | None = None,
     ) -> VerifiedVersion:
         """A version whose every file was copied once, and has the bytes that its manifest promises.
 
@@ -97,6 +102,7 @@ class VersionStore:
             model: whose version it is.
             version: which one.
             expected_manifest: the identity that a ledger's record gave it; None takes it as it is.
+            admit: is shown the manifest before anything is copied, and may raise what it has against that.
 
         Returns:
             The version with all listed files; the caller closes it.
@@ -109,7 +115,9 @@ class VersionStore:
         """
         with self.opened(model, version) as directory:
             return directory.verify(
-                expected_manifest=expected_manifest, allow_external_data=self.allow_external_data
+                expected_manifest=expected_manifest,
+                allow_external_data=self.allow_external_data,
+                admit=admit,
             )
 
     @contextmanager

@@ -1,0 +1,126 @@
+"""What stands between a version and this process: it is tried elsewhere first, and loaded only where there is room."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from model_sidecar.app.headroom import Left, memory_left
+from model_sidecar.errors import Reason, ShortageError, VerificationError
+from model_sidecar.model.trial import Limits, Trials
+from model_sidecar.release.manifest import MODEL, PREPROCESSING, FileEntry, Manifest, Role
+from model_sidecar.release.names import ModelName, Version
+from model_sidecar.serving.quarantine import Quarantine, Subject
+from model_sidecar.store.verifying import VerifiedVersion
+
+DEFAULT_TIMEOUT_S = 120.0
+_RESERVE = 32 << 20
+"""What is left for the requests that are answered meanwhile."""
+_CHILD = 32 << 20
+"""A child's own memory: interpreter, numpy, onnxruntime (measured: 22 MiB of it private)."""
+_ONNX_FACTOR = 2
+"""Loading takes at its peak 1.5 times a file of two large tensors and 2.2 times one of 2,000 small ones (measured)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """One model's way into this process.
+
+    Attributes:
+        trials: where versions are tried.
+        quarantine: what is known of them.
+        timeout_s: how long loading and rehearsing may take.
+        memory_bytes: how much memory they may take; None: what is left.
+        left: says how much that is.
+    """
+
+    trials: Trials
+    quarantine: Quarantine
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    memory_bytes: int | None = None
+    left: Callable[[], Left | None] = memory_left
+
+    def admit(self, model: ModelName, manifest: Manifest, *, ordered: bool) -> None:
+        """Refuse a version before anything of it is copied into memory.
+
+        Raises:
+            QuarantinedError: it did harm before.
+            ShortageError: MEMORY_SHORT.
+        """
+        subject = Subject(model=model, version=manifest.version, identity=manifest.digest)
+        self.quarantine.check(subject, self._limits(), ordered=ordered)
+        known = self.quarantine.passed(subject)
+        sealed = sum(entry.size or 0 for entry in manifest.files.values())
+        if known is not None:
+            self._check_room(subject.version, sealed + known.took_bytes, "its bytes, and what its trial took")
+            return
+        onnx = sum(entry.size or 0 for name, entry in manifest.files.items() if _is_loaded(name, entry))
+        need = sealed + _CHILD + onnx * _ONNX_FACTOR
+        why = f"an estimate: its bytes, and {_ONNX_FACTOR} times those of its ONNX files"
+        self._check_room(subject.version, need, why)
+
+    def try_out(self, verified: VerifiedVersion) -> float | None:
+        """Have a version tried that was not before, and see that there is room to load it.
+
+        Returns the seconds that its trial took; None where it needed none.
+
+        Raises:
+            VerificationError, ShortageError, StoreError, UnavailableError: as `Trials.hold` does; MEMORY_SHORT.
+        """
+        subject = _subject(verified)
+        passed, took_s = self.quarantine.passed(subject), None
+        if passed is None:
+            began, limits = time.monotonic(), self._limits()
+            try:
+                passed = self.trials.hold(verified, limits)
+            except VerificationError as error:
+                self.quarantine.refuses(subject, error, limits)
+                raise
+            self.quarantine.passes(subject, passed)
+            took_s = time.monotonic() - began
+        self._check_room(verified.version, passed.took_bytes, "what its trial took")
+        return took_s
+
+    @contextmanager
+    def touching(self, verified: VerifiedVersion) -> Iterator[None]:
+        """Around what this process does with a version that passed: should it die of it, the next one will know."""
+        subject = _subject(verified)
+        try:
+            with self.quarantine.loading(subject):
+                yield
+        except VerificationError as error:
+            self.quarantine.refuses(subject, error, self._limits())
+            raise
+
+    def _limits(self) -> Limits:
+        if self.memory_bytes is not None:
+            return Limits(self.timeout_s, self.memory_bytes)
+        left = self.left()
+        return Limits(self.timeout_s, None if left is None else max(0, left.bytes - _RESERVE - _CHILD))
+
+    def _check_room(self, version: Version, need: int, why: str) -> None:
+        left = self.left()
+        if left is not None and left.bytes - _RESERVE < need:
+            raise ShortageError(
+                f"loading version {version} takes about {_mib(need)} ({why}), and {_mib(left.bytes)} is left "
+                f"({left.source}; {_mib(_RESERVE)} of it is kept for requests). Give the sidecar more memory, keep fewer "
+                "models in it (--standby none), or let the live one leave first (--swap-mode unload-first)",
+                reason=Reason.MEMORY_SHORT,
+                version=version,
+                needed_bytes=need,
+                left_bytes=left.bytes,
+            )
+
+
+def _subject(verified: VerifiedVersion) -> Subject:
+    return Subject(model=verified.model, version=verified.version, identity=verified.manifest.digest)
+
+
+def _is_loaded(name: str, listed: FileEntry) -> bool:
+    return name in (MODEL, PREPROCESSING) or listed.role is Role.EXTERNAL_DATA
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):,.0f} MiB"
