@@ -182,8 +182,8 @@ def sequence_output() -> bytes:
     return build([helper.make_node("SplitToSequence", ["x"], ["y"])], [value("x")], [tensors])
 
 
-def endless() -> bytes:
-    """Model: x FP32[-1,2] → y, after a loop of 2^63 turns."""
+def endless(*, takes: str = "x") -> bytes:
+    """Model: FP32[-1,2] → y, after a loop of 2^63 turns."""
     body = helper.make_graph(
         [helper.make_node("Add", ["carried", "one"], ["next"]), helper.make_node("Identity", ["go"], ["on"])],
         "body",
@@ -195,34 +195,34 @@ def endless() -> bytes:
         [helper.make_tensor_value_info("on", TensorProto.BOOL, []), value("next")],
         [numpy_helper.from_array(_floats([1]), "one")],
     )
-    node = helper.make_node("Loop", ["turns", "yes", "x"], ["y"], body=body)
+    node = helper.make_node("Loop", ["turns", "yes", takes], ["y"], body=body)
     weights = {"turns": np.array(2**63 - 1), "yes": np.array(True)}
-    return build([node], [value("x")], [value("y")], weights)
+    return build([node], [value(takes)], [value("y")], weights)
 
 
-def slow(rounds: int = 1) -> bytes:
+def slow(rounds: int = 1, *, takes: str = "x") -> bytes:
     """Model: x FP32[-1,2] → y = x, after `rounds` products of 640 by 640 matrices: more than 5 ms each."""
     nodes = [
-        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        helper.make_node("ReduceMean", [takes], ["mean"], keepdims=0),
         helper.make_node("Expand", ["mean", "size"], ["m0"]),
         *(helper.make_node("MatMul", [f"m{i}", "m0"], [f"m{i + 1}"]) for i in range(rounds)),
         helper.make_node("ReduceMean", [f"m{rounds}"], ["result"], keepdims=0),
         helper.make_node("Mul", ["result", "zero"], ["nothing"]),
-        helper.make_node("Add", ["x", "nothing"], ["y"]),
+        helper.make_node("Add", [takes, "nothing"], ["y"]),
     ]
-    return build(nodes, [value("x")], [value("y")], {"size": _integers(640, 640), "zero": _floats(0)})
+    return build(nodes, [value(takes)], [value("y")], {"size": _integers(640, 640), "zero": _floats(0)})
 
 
-def large(megabytes: float, layout: Literal["few", "many"] = "few") -> bytes:
+def large(megabytes: float, layout: Literal["few", "many"] = "few", *, takes: str = "x") -> bytes:
     """Model: x FP32[-1,side] → y FP32[-1,side], with weights of this size: 2 of them, or 2,000 with an operator after each."""
     count = 2 if layout == "few" else 2000
-    side = max(1, int((megabytes * (1 << 20) / 4 / count) ** 0.5))
+    side = side_of_large(megabytes, count)
     pattern = (np.random.default_rng(0).random(1 << 20, dtype=np.float32) - np.float32(0.5)) / np.float32(
         side
     )
     # No two weights alike, for onnxruntime keeps equal ones only once.
     values = np.resize(pattern, side * side + count)
-    nodes, weights, last = [], [], "x"
+    nodes, weights, last = [], [], takes
     for i in range(count):
         raw = values[i : i + side * side].tobytes()
         weights.append(helper.make_tensor(f"w{i}", TensorProto.FLOAT, [side, side], raw, raw=True))
@@ -232,10 +232,15 @@ def large(megabytes: float, layout: Literal["few", "many"] = "few") -> bytes:
         last = nodes[-1].output[0]
     nodes[-1].output[0] = "y"
     graph = helper.make_graph(
-        nodes, "large", [value("x", shape=(-1, side))], [value("y", shape=(-1, side))], weights
+        nodes, "large", [value(takes, shape=(-1, side))], [value("y", shape=(-1, side))], weights
     )
     imports = [helper.make_opsetid("", OPSET)]
     return content(helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports))
+
+
+def side_of_large(megabytes: float, count: int = 2) -> int:
+    """How wide the inputs and outputs of `large` are, with so many weights."""
+    return max(1, int((megabytes * (1 << 20) / 4 / count) ** 0.5))
 
 
 def external_data(directory: Path, *, location: str = "weights.bin", constant: float = 7.0) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from support import models
+from support.versions import write_version
 
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.publish import PublishFacts, publish
@@ -74,6 +75,16 @@ class Yard:
         facts = PublishFacts(data_snapshot_id="snapshot-1", framework="test", metrics={"accuracy": 0.9})
         publish(build, self.versions, model=MODEL, version=version, facts=facts)
         shutil.rmtree(build)
+        return version
+
+    def put(self, name: str, model: bytes, *, width: int = 2) -> Version:
+        """A version that nobody checked, as somebody copies it into the store: FP32[-1,width] raw → y, no examples."""
+        version = parse_version(name)
+        pair = {"datatype": "FP32", "shape": [-1, width]}
+        signature = {"inputs": [{"name": "raw", **pair}], "outputs": [{"name": "y", **pair}]}
+        write_version(
+            self.store, model=MODEL, version=version, files={"model.onnx": model}, signature=signature
+        )
         return version
 
     def expected(self, version: str, x: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from model_sidecar.release.manifest import MODEL, PREPROCESSING, FileEntry, Mani
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.serving.quarantine import Quarantine, Subject
 from model_sidecar.store.verifying import VerifiedVersion
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S = 120.0
 _RESERVE = 32 << 20
@@ -80,6 +83,8 @@ class Contact:
                 raise
             self.quarantine.passes(subject, passed)
             took_s = time.monotonic() - began
+            took = _mib(passed.took_bytes)
+            log.info("%s passed its trial in %.3f s; it took %s of memory", verified.version, took_s, took)
         self._check_room(verified.version, passed.took_bytes, "what its trial took")
         return took_s
 

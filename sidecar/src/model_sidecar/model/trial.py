@@ -9,6 +9,7 @@ It is no sandbox: the child is the same user and sees the same files.
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
@@ -27,7 +28,11 @@ from model_sidecar.errors import Reason, ShortageError, StoreError, UnavailableE
 from model_sidecar.model.trial_words import Job, JobFile, Line
 from model_sidecar.store.verifying import VerifiedVersion
 
+log = logging.getLogger(__name__)
+
 _CHILD = ("-P", "-m", "model_sidecar.model.trial_child")
+_START_S = 60.0
+"""How long an interpreter may take to start and to import onnxruntime: a fifth of a second, on a machine that is not busy."""
 _SAID = 64 << 10
 _LAST_WORDS = 4 << 10
 _SHOWN = 300
@@ -72,7 +77,7 @@ class Trials:
         """
         child = self._started(verified, limits)
         try:
-            heard = _Heard(child, end=time.monotonic() + limits.timeout_s)
+            heard = _Heard(child, timeout_s=limits.timeout_s)
         finally:
             # Also where this thread is thrown out of its wait: nothing is left behind, not even a zombie.
             child.kill()
@@ -125,41 +130,44 @@ class Trials:
             except OSError as error:
                 raise _impossible(verified, f"no process could be started: {error}") from error
             self._children.add(child)
-            return child
+        log.info("%s is tried in process %d", verified.version, child.pid)
+        return child
 
 
 class _Heard:
-    """All that a child said, until it ended or its time was over.
+    """All that a child said, until it ended or its time was over: that begins when it begins with the version.
 
     Attributes:
         lines: what it wrote to its standard output.
         last_words: the end of what it wrote to its standard error.
-        too_late: whether its time was over before it had ended.
-        status: how it ended, as Popen.returncode; None where it had not.
+        status: how it ended, as Popen.returncode; None where its time was over first.
     """
 
-    def __init__(self, child: subprocess.Popen[bytes], *, end: float) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], *, timeout_s: float) -> None:
         assert child.stdout is not None
         assert child.stderr is not None
-        said = {child.stdout: b"", child.stderr: b""}
+        said, errors = b"", b""
+        end, begun = time.monotonic() + _START_S, False
         with selectors.DefaultSelector() as selector:
-            for pipe in said:
+            for pipe in (child.stdout, child.stderr):
                 selector.register(pipe, selectors.EVENT_READ)
             while selector.get_map() and (left := end - time.monotonic()) > 0:
                 for key, _ in selector.select(left):
-                    pipe = next(each for each in said if each is key.fileobj)
-                    part = os.read(pipe.fileno(), _SAID)
+                    part = os.read(key.fd, _SAID)
                     if not part:
-                        selector.unregister(pipe)
-                    limit = _SAID if pipe is child.stdout else _LAST_WORDS
-                    said[pipe] = (said[pipe] + part)[-limit:]
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is child.stderr:
+                        errors = (errors + part)[-_LAST_WORDS:]
+                    else:
+                        said = (said + part)[-_SAID:]
+                        if not begun:
+                            end, begun = time.monotonic() + timeout_s, True
+        self.lines = _lines(said)
+        self.last_words = _printable(errors)
         try:
             self.status: int | None = child.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.status = None
-        self.too_late = self.status is None
-        self.lines = _lines(said[child.stdout])
-        self.last_words = _printable(said[child.stderr])
 
     @property
     def doing(self) -> str:
@@ -169,14 +177,17 @@ class _Heard:
 
 def _outcome(heard: _Heard, verified: VerifiedVersion, limits: Limits) -> Passed:
     version, status = verified.version, heard.status
-    if heard.too_late or status == -signal.SIGXCPU:
+    if not heard.doing:
+        ended = (
+            f"did not begin within {_START_S:g} s" if status is None else f"ended before it began ({status})"
+        )
+        raise _impossible(verified, f"its process {ended}: {heard.last_words or 'no words'}")
+    if status is None or status == -signal.SIGXCPU:
         raise VerificationError(
-            f"version {version} was still {heard.doing or 'being prepared'} when its {limits.timeout_s:g} s were over: "
+            f"version {version} was still {heard.doing} when its {limits.timeout_s:g} s were over: "
             "export a model that ends, or allow it more with --load-timeout",
             reason=Reason.MODEL_TIMED_OUT,
         )
-    if not heard.doing:
-        raise _impossible(verified, f"it ended before it began ({status}): {heard.last_words or 'no words'}")
     if status == -signal.SIGKILL or (status == -signal.SIGABRT and "bad_alloc" in heard.last_words):
         raise VerificationError(
             f"version {version} was killed for want of memory while it was {heard.doing}{_allowed(limits)}",
@@ -192,7 +203,7 @@ def _outcome(heard: _Heard, verified: VerifiedVersion, limits: Limits) -> Passed
         raise StoreError(end.unable)
     if status == 0 and end.passed is not None:
         return Passed(end.passed.examples, end.passed.took_bytes)
-    ended = _signal_name(-status) if status is not None and status < 0 else f"exit status {status}"
+    ended = _signal_name(-status) if status < 0 else f"exit status {status}"
     raise VerificationError(
         f"version {version} crashed the process that tried it ({ended}) while it was {heard.doing}"
         f"{f': {heard.last_words}' if heard.last_words else ''}. It is not tried again by itself; export the model "

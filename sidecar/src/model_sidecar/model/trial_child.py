@@ -34,6 +34,7 @@ def main() -> None:
     # Only now: these read what may be hostile.
     from model_sidecar.model import loader, rehearsal, session
 
+    say(Line(doing="being loaded"))
     before = _memory("VmRSS")
     if job.memory_bytes is not None:
         # Over what the imports took. Of private memory only (RLIMIT_DATA): mapped files cost nobody anything, and a
@@ -47,7 +48,6 @@ def main() -> None:
         {name: SealedFile(name, file.digest, file.size, file.fd) for name, file in job.files.items()},
     )
     try:
-        say(Line(doing="being loaded"))
         scratch = Path(job.scratch) if job.scratch is not None else None
         loaded = loader.load(verified, allow_external_data=job.allow_external_data, scratch=scratch)
         say(Line(doing="being rehearsed"))
