@@ -17,7 +17,7 @@ from support.sidecars import RunningSidecar, serving
 from support.traffic import Traffic
 from support.yard import MODEL, PROD, Yard
 
-from model_sidecar.release.digests import digest_of
+from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.names import Version
 from model_sidecar_client import SidecarError
 
@@ -29,6 +29,11 @@ WAIT_S = 30.0
 def trials_of(sidecar: RunningSidecar, version: str) -> int:
     """How many child processes this version was given, over all starts of the sidecar."""
     return sidecar.log.read_text().count(f"{version} is tried in process")
+
+
+def identity(yard: Yard, version: str) -> Digest:
+    """The digest of a version's manifest."""
+    return digest_of((yard.version_dir(version) / "manifest.json").read_bytes())
 
 
 def refused(sidecar: RunningSidecar, version: str) -> SidecarError:
@@ -91,8 +96,7 @@ def test_a_killer_at_the_head_is_no_crash_loop(yard: Yard, tmp_path: Path, durab
     """Another sidecar has recorded it: this one starts, says why it does not answer, tries once, and takes the next order."""
     yard.publish(GOOD)
     yard.put(BAD, killers.crashes_when_run(takes="raw"))
-    identity = digest_of((yard.version_dir(BAD) / "manifest.json").read_bytes())
-    wish = replace(intent(Version(BAD)), manifest_sha256=identity)
+    wish = replace(intent(Version(BAD)), manifest_sha256=identity(yard, BAD))
     yard.ledger().commit(wish, expected_generation=0)
     state = ("--state-dir", str(tmp_path / "state")) if durable else ()
     with RunningSidecar(yard, *TIGHT, *state) as sidecar:
@@ -181,6 +185,7 @@ def test_two_deaths_while_it_is_loaded_bar_a_version(yard: Yard, tmp_path: Path)
     state = tmp_path / "state"
     yard.publish(GOOD)
     large = yard.put(NEXT, models.large(64, takes="raw"), width=models.side_of_large(64))
+    mark = state / "trials" / f"{identity(yard, large).removeprefix('sha256:')}.loading"
     with serving(yard, GOOD, "--state-dir", str(state)) as sidecar:
         ordering = threading.Thread(target=lambda: refused(sidecar, large))
         ordering.start()
