@@ -151,6 +151,9 @@ def test_a_version_that_crashes_the_sidecar_twice_is_not_loaded_a_third_time(
             sidecar.start().wait_answering()
         status = sidecar.wait_error("MODEL_QUARANTINED")
         assert "ended this sidecar 2 times while answering" in status.last_error.message
+        status = sidecar.wait_version(GOOD)
+        assert (status.state, status.desired.version, status.observed.generation) == ("DEGRADED", bad, 1)
+        assert sidecar.predict(1.0) == (yard.expected(GOOD, 1.0), GOOD)
         assert refused(sidecar, bad).reason == "MODEL_QUARANTINED"
         with sidecar.operator() as operator:
             operator.deploy(MODEL, GOOD, environment=PROD, reason="the way out", allow_schema_change=True)
@@ -185,7 +188,6 @@ def test_two_deaths_while_it_is_loaded_bar_a_version(yard: Yard, tmp_path: Path)
     state = tmp_path / "state"
     yard.publish(GOOD)
     large = yard.put(NEXT, models.large(64, takes="raw"), width=models.side_of_large(64))
-    mark = state / "trials" / f"{identity(yard, large).removeprefix('sha256:')}.loading"
     with serving(yard, GOOD, "--state-dir", str(state)) as sidecar:
         ordering = threading.Thread(target=lambda: refused(sidecar, large))
         ordering.start()

@@ -28,6 +28,7 @@ from model_sidecar.serving.loading import Loader, Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
 from model_sidecar.serving.policy import Refusal
 from model_sidecar.serving.pursuit import Pursuit
+from model_sidecar.serving.reserve import Reserve, Spare
 from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.source import Sighting, Unseen
 from model_sidecar.serving.status import StatusBoard, compose
@@ -43,19 +44,11 @@ class _Sighted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Standby:
-    """A load for nobody's order: the version to roll back to, and the record that it was live under."""
-
-    version: Version
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Load:
     """What the loader is doing, and whom it is for: an order, a wish (and how it will have been refused), nobody."""
 
     version: Version
-    purpose: Accepted | Refusal | _Standby
+    purpose: Accepted | Refusal | Spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +86,6 @@ class Manager:
         self._emergency = emergency
         self._loader = loader
         self._board = board
-        self._keep_standby = keep_standby
         self._on_event = on_event
         self._look_again: Callable[[], None] = lambda: None
 
@@ -111,8 +103,8 @@ class Manager:
             wishes=self._wishes, flip=flip, troubles=self._troubles, look_again=self._look_soon
         )
         self._desk = OrderDesk(flip=flip, scribe=scribe, emergency=emergency, report=self._refused)
+        self._reserve = Reserve(scribe.ledger, keep_standby=keep_standby)
         self._loading: _Load | None = None
-        self._standby_tried_at = 0
         self._told_empty = False
         self._pointer_problem: Reason | None = None
 
@@ -231,8 +223,8 @@ class Manager:
             self._load(to_load, to_load.wanted.version, to_load.wanted.manifest)
         if self._loading is None and (accepted := self._desk.next_to_load()) is not None:
             self._load(accepted, accepted.target.version, accepted.target.manifest)
-        if self._loading is None:
-            self._fill_standby()
+        if self._loading is None and (spare := self._reserve.wanted(self._flip.residents())) is not None:
+            self._load(spare, spare.version, spare.manifest)
 
     def _carry_out(self, accepted: Accepted, ready: Preparation) -> None:
         done = self._desk.carry_out(accepted, ready)
@@ -254,9 +246,7 @@ class Manager:
 
     # Loading.
 
-    def _load(
-        self, purpose: Accepted | Refusal | _Standby, version: Version, manifest: Digest | None
-    ) -> None:
+    def _load(self, purpose: Accepted | Refusal | Spare, version: Version, manifest: Digest | None) -> None:
         load = self._loading = _Load(version, purpose)
         self._on_event(LoadStarted(self._site, version))
         self._loader.start(
@@ -267,7 +257,7 @@ class Manager:
         )
         self._post()
 
-    def _loaded(self, purpose: Accepted | Refusal | _Standby, result: Preparation | SidecarError) -> None:
+    def _loaded(self, purpose: Accepted | Refusal | Spare, result: Preparation | SidecarError) -> None:
         if isinstance(result, Preparation):
             model = result.model
             self._on_event(
@@ -284,23 +274,18 @@ class Manager:
                 self._flip.keep(result)
             case Refusal(), SidecarError():
                 self._pursuit.refuse(purpose, result)
-            case _Standby(), Preparation():
-                self._flip.stand_by(result.model, generation=purpose.generation)
-            case _Standby(), SidecarError():
-                log.warning("%s cannot stand by for a rollback: %s", purpose.version, result)
+                self._reserve.note(result.reason, generation=purpose.wanted.generation)
+            case Spare(), Preparation():
+                self._place(purpose, result)
+            case Spare(), SidecarError():
+                log.warning("%s cannot stand by for the head: %s", purpose.version, result)
 
-    def _fill_standby(self) -> None:
-        """After a start only the head is loaded: load the version before it too, so that a rollback finds it."""
-        residents, head = self._flip.residents(), self._ledger.head
-        if not self._keep_standby or residents.standby is not None or residents.live is None or head is None:
-            return
-        if residents.generation != head.generation or self._standby_tried_at == head.generation:
-            return
-        self._standby_tried_at = head.generation
-        previous = self._ledger.previous_good()
-        if previous is not None:
-            purpose = _Standby(previous.version, previous.generation)
-            self._load(purpose, previous.version, previous.manifest_sha256)
+    def _place(self, spare: Spare, ready: Preparation) -> None:
+        if self._flip.residents().live is None:
+            log.warning("%s answers in the head's place, which cannot be loaded", spare.version)
+            self._flip.publish(ready, generation=spare.generation, since=time.monotonic())
+        else:
+            self._flip.stand_by(ready.model, generation=spare.generation)
 
     def _look_soon(self) -> None:
         self._look_again()
