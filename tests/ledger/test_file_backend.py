@@ -1,8 +1,10 @@
 """Records as files, on a disk that may fail."""
 
 import errno
+import itertools
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 from support.ledgers import FaultyDisk, KilledError, Registry
 
-from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError, StoreFullError
+from model_sidecar.disk.calls import Disk
+from model_sidecar.errors import CommitStateUnknownError, Reason, RefusedError, StoreError, StoreFullError
 from model_sidecar.ledger.backend import GenerationTakenError
 from model_sidecar.ledger.file_backend import FileBackend
 
@@ -23,9 +26,10 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "store")
 
 
-@pytest.fixture
-def disk() -> FaultyDisk:
-    return FaultyDisk()
+@pytest.fixture(params=["link", "directories"])
+def disk(request: pytest.FixtureRequest) -> FaultyDisk:
+    """A disk that fills slots by link, and one without link."""
+    return FaultyDisk(links=request.param == "link")
 
 
 @pytest.fixture
@@ -53,9 +57,10 @@ def test_a_slot_is_empty_and_then_filled_for_good(backend: FileBackend, registry
 
 
 def test_everybody_may_read_a_record(narrow_umask: None, backend: FileBackend, registry: Registry) -> None:
-    """The file's mode is 0644 under any umask: the other sidecars run as other users."""
+    """The file's mode is 0644 under any umask, its directory's 0755: the other sidecars run as other users."""
     backend.put_if_absent(1, OURS)
     assert registry.record_file(1).stat().st_mode & 0o7777 == 0o644
+    assert registry.slot(1).stat().st_mode & 0o555 in (0o444, 0o555)
 
 
 def test_the_very_same_record_may_be_put_again(backend: FileBackend) -> None:
@@ -93,9 +98,9 @@ def test_directories_made_by_somebody_else_are_used(
         ("fsync", errno.ENOSPC, StoreFullError),
         ("close", errno.EIO, StoreError),
         ("close", errno.EDQUOT, StoreFullError),
-        ("link", errno.ENOSPC, StoreFullError),
-        ("link", errno.EROFS, StoreError),
-        ("link", errno.ESTALE, StoreError),
+        ("filling", errno.ENOSPC, StoreFullError),
+        ("filling", errno.EROFS, StoreError),
+        ("filling", errno.ESTALE, StoreError),
         ("open", errno.EROFS, StoreError),
         ("open", errno.EACCES, StoreError),
     ],
@@ -109,7 +114,7 @@ def test_a_fault_before_the_link_records_nothing(
     """A full or failing disk refuses the record, leaves the slot empty, and the next try succeeds with a new file."""
     call, number, error = fault
     backend.put_if_absent(1, OURS)
-    disk.fail(call, number)
+    disk.fail(disk.filling_call if call == "filling" else call, number)
     with pytest.raises(StoreError) as refusal:
         backend.put_if_absent(2, OURS)
     assert disk.failed == 1
@@ -117,7 +122,7 @@ def test_a_fault_before_the_link_records_nothing(
     assert refusal.value.reason is (
         Reason.STORE_FULL if error is StoreFullError else Reason.STORE_UNAVAILABLE
     )
-    assert not registry.record_file(2).exists()
+    assert not registry.slot(2).exists()
     assert registry.leftovers() == []
 
     backend.put_if_absent(2, OURS)
@@ -142,14 +147,15 @@ def test_a_file_whose_sync_failed_is_never_synced_again(
     assert disk.failed == 1
 
 
-def test_short_writes_are_continued(registry: Registry) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_short_writes_are_continued(registry: Registry, links: bool) -> None:
     """A write that takes a few bytes only is followed by the rest."""
 
     class ShortDisk(FaultyDisk):
         def write(self, fd: int, content: bytes | memoryview) -> int:
             return super().write(fd, content[:3])
 
-    backend = FileBackend(registry.ledger_directory, disk=ShortDisk())
+    backend = FileBackend(registry.ledger_directory, disk=ShortDisk(links=links))
     backend.put_if_absent(1, OURS)
     assert backend.read(1) == OURS
 
@@ -159,7 +165,7 @@ def test_a_record_whose_directory_was_not_synced_is_in_doubt(
 ) -> None:
     """EIO on the directory after the link is COMMIT_STATE_UNKNOWN, for the record is visible; settling ends the doubt."""
     backend.put_if_absent(1, OURS)
-    disk.fail("fsync", errno.EIO, skip=1, times=2)
+    disk.fail("fsync", errno.EIO, skip=disk.syncs_to_lay, times=2)
     with pytest.raises(CommitStateUnknownError) as doubt:
         backend.put_if_absent(2, OURS)
     assert (doubt.value.reason, doubt.value.facts["generation"]) == (Reason.COMMIT_STATE_UNKNOWN, "2")
@@ -172,12 +178,15 @@ def test_a_record_whose_directory_was_not_synced_is_in_doubt(
 
 
 @pytest.mark.parametrize("number", [errno.EEXIST, errno.EIO, errno.ETIMEDOUT, errno.ESTALE])
-def test_a_link_whose_reply_was_lost_has_landed(backend: FileBackend, disk: FaultyDisk, number: int) -> None:
-    """An error of link(2) after it did its work is success."""
-    disk.fail("link", number, after=True)
+def test_a_record_whose_reply_was_lost_has_landed(
+    backend: FileBackend, disk: FaultyDisk, number: int
+) -> None:
+    """An error of the call that fills a slot, after it did its work, is success."""
     backend.put_if_absent(1, OURS)
+    disk.fail(disk.filling_call, number, after=True)
+    backend.put_if_absent(2, OURS)
     assert disk.failed == 1
-    assert backend.read(1) == OURS
+    assert backend.read(2) == OURS
 
 
 def test_a_link_that_landed_counts_though_a_cache_hides_it(registry: Registry) -> None:
@@ -190,12 +199,34 @@ def test_a_link_that_landed_counts_though_a_cache_hides_it(registry: Registry) -
             return super().open(name, flags, mode, dir_fd=dir_fd)
 
     disk = CachingDisk()
+    backend = FileBackend(registry.ledger_directory, disk=disk)
+    backend.put_if_absent(2, OURS)
     disk.fail("link", errno.EEXIST, after=True)
-    FileBackend(registry.ledger_directory, disk=disk).put_if_absent(1, OURS)
+    backend.put_if_absent(1, OURS)
     assert registry.record_file(1).read_bytes() == OURS
 
     with pytest.raises(GenerationTakenError):
-        FileBackend(registry.ledger_directory, disk=disk).put_if_absent(1, THEIRS)
+        backend.put_if_absent(1, THEIRS)
+
+
+def test_a_directory_that_has_gone_where_a_cache_shows_nothing_is_in_doubt(registry: Registry) -> None:
+    """The hidden directory is gone and the slot seems empty: it was moved there, or swept. That is no success."""
+
+    class CachingDisk(FaultyDisk):
+        def open(self, name: Path | str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
+            if name == registry.slot(1):
+                raise FileNotFoundError(errno.ENOENT, "not that I remember")
+            return super().open(name, flags, mode, dir_fd=dir_fd)
+
+    disk = CachingDisk(links=False)
+    backend = FileBackend(registry.ledger_directory, disk=disk)
+    backend.put_if_absent(2, OURS)
+    disk.fail("rename", errno.ENOENT, after=True)
+    with pytest.raises(CommitStateUnknownError):
+        backend.put_if_absent(1, OURS)
+    disk.fail("rename", errno.EEXIST)
+    with pytest.raises(GenerationTakenError):
+        backend.put_if_absent(1, THEIRS)
 
 
 def test_a_link_that_failed_while_somebody_else_won_is_a_conflict(
@@ -203,7 +234,7 @@ def test_a_link_that_failed_while_somebody_else_won_is_a_conflict(
 ) -> None:
     """Whatever the error says, other bytes in the slot mean that another writer has it."""
     backend.put_if_absent(1, OURS)
-    disk.fail("link", lambda: _win_and_time_out(registry.record_file(2)))
+    disk.fail(disk.filling_call, lambda: _win_and_time_out(registry.slot(2)))
     with pytest.raises(GenerationTakenError):
         backend.put_if_absent(2, OURS)
     assert backend.read(2) == THEIRS
@@ -222,26 +253,157 @@ def test_a_link_of_which_nothing_can_be_learned_is_in_doubt(backend: FileBackend
         disk.fail("open", errno.EIO, times=100)
         raise OSError(errno.ETIMEDOUT, "timed out")
 
-    disk.fail("link", time_out_and_stay_away)
+    disk.fail(disk.filling_call, time_out_and_stay_away)
     with pytest.raises(CommitStateUnknownError):
         backend.put_if_absent(2, OURS)
 
 
 def test_what_cannot_be_a_record_is_refused(backend: FileBackend, registry: Registry, tmp_path: Path) -> None:
-    """A symbolic link, a FIFO, a directory and a huge file in a slot are LEDGER_INVALID, and nothing blocks."""
+    """A symbolic link, a FIFO, a directory of anything else and a huge file are LEDGER_INVALID, and nothing blocks."""
     registry.ledger_directory.mkdir(parents=True)
-    (tmp_path / "elsewhere.json").write_bytes(OURS)
-    registry.record_file(1).symlink_to(tmp_path / "elsewhere.json")
-    os.mkfifo(registry.record_file(2))
-    registry.record_file(3).mkdir()
-    registry.record_file(4).write_bytes(b"x" * (64 << 10) + b"\n")
-    for generation in (1, 2, 3, 4):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "record.json").write_bytes(OURS)
+    registry.slot(1).symlink_to(tmp_path / "elsewhere" / "record.json")
+    os.mkfifo(registry.slot(2))
+    registry.slot(3).mkdir()
+    (registry.slot(3) / "notes.json").write_bytes(OURS)
+    registry.slot(4).write_bytes(b"x" * (64 << 10) + b"\n")
+    registry.slot(5).symlink_to(tmp_path / "elsewhere")
+    registry.slot(6).mkdir()
+    (registry.slot(6) / "record.json").symlink_to(tmp_path / "elsewhere" / "record.json")
+    registry.slot(7).mkdir()
+    os.mkfifo(registry.slot(7) / "record.json")
+    for generation in range(1, 8):
         with pytest.raises(StoreError) as refusal:
             backend.read(generation)
         assert refusal.value.reason is Reason.LEDGER_INVALID
         with pytest.raises(StoreError) as refusal:
             backend.put_if_absent(generation, OURS)
         assert refusal.value.reason is Reason.LEDGER_INVALID
+
+
+def test_records_of_both_kinds_stand_in_one_ledger(registry: Registry) -> None:
+    """Sidecars with link and without share a store: each reads the other's records, and neither takes a filled slot."""
+    linking, moving = (
+        FileBackend(registry.ledger_directory, disk=FaultyDisk(links=links)) for links in (True, False)
+    )
+    for generation in range(1, 7):
+        writer, other = (linking, moving) if generation % 2 else (moving, linking)
+        writer.put_if_absent(generation, b"%d\n" % generation)
+        other.put_if_absent(generation, b"%d\n" % generation)
+        with pytest.raises(GenerationTakenError):
+            other.put_if_absent(generation, THEIRS)
+    assert [registry.slot(generation).is_dir() for generation in range(1, 7)] == [False, True] * 3
+    for reader in (linking, moving):
+        assert [reader.read(generation) for generation in range(1, 7)] == [b"%d\n" % n for n in range(1, 7)]
+        assert (reader.latest_hint(), reader.first_missing(6), reader.first_missing(7)) == (6, None, 7)
+    assert registry.leftovers() == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_many_writers_of_one_slot_exactly_one_wins(tmp_path: Path, links: bool) -> None:
+    """Eight writers fill each of ten slots at the same moment, half of them with link if the disk has it: one wins."""
+    registry = Registry(tmp_path / "store")
+    writers = [
+        FileBackend(registry.ledger_directory, disk=FaultyDisk(links=links and number % 2 == 0))
+        for number in range(8)
+    ]
+
+    def put(number: int, generation: int, together: threading.Barrier) -> bytes | None:
+        together.wait()
+        try:
+            writers[number].put_if_absent(generation, b"%d\n" % number)
+        except GenerationTakenError:
+            return None
+        return b"%d\n" % number
+
+    with ThreadPoolExecutor(8) as pool:
+        for generation in range(1, 11):
+            together = threading.Barrier(8, timeout=30)
+            told = [*pool.map(lambda n: put(n, generation, together), range(8))]  # noqa: B023 - mapped at once
+            assert [won for won in told if won] == [writers[0].read(generation)]
+    assert registry.leftovers() == []
+
+
+class UnfitDisk(FaultyDisk):
+    """A disk that keeps neither promise: link is not known, and renaming a directory replaces what is there."""
+
+    def rename(self, source: Path | str, target: Path | str, *, dir_fd: int | None = None) -> None:
+        if Path(target).is_dir():
+            shutil.rmtree(target)
+        super().rename(source, target, dir_fd=dir_fd)
+
+
+class ForgetfulDisk(FaultyDisk):
+    """A disk that cannot wait for the names in a directory."""
+
+    def fsync(self, fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        super().fsync(fd)
+
+
+@pytest.mark.parametrize(
+    ("disk", "found"),
+    [
+        (
+            UnfitDisk(links=False),
+            r"link is not offered \(.*not supported\), and a directory .* is replaced by rename",
+        ),
+        (ForgetfulDisk(), "fsync of a directory is not offered"),
+    ],
+)
+def test_a_store_on_which_no_record_is_safe_is_refused(registry: Registry, disk: Disk, found: str) -> None:
+    """STORE_UNSUPPORTED names what was tried and found, records nothing and leaves nothing behind."""
+    backend = FileBackend(registry.ledger_directory, disk=disk)
+    for _ in range(2):
+        with pytest.raises(RefusedError, match=found) as refused:
+            backend.put_if_absent(1, OURS)
+        assert refused.value.reason is Reason.STORE_UNSUPPORTED
+    assert [*registry.ledger_directory.iterdir()] == []
+
+
+def test_a_ledger_is_not_put_back_where_a_rename_would_replace_one(registry: Registry) -> None:
+    """Where link works but a directory is replaced by rename, records are kept, and no whole ledger is moved in."""
+    backend = FileBackend(registry.ledger_directory, disk=UnfitDisk())
+    vanish(backend, registry)
+    with pytest.raises(RefusedError, match="replaced by rename") as refused:
+        backend.put_back(RECORDS)
+    assert refused.value.reason is Reason.STORE_UNSUPPORTED
+    assert [*registry.directory.iterdir()] == []
+
+
+def test_trouble_in_the_self_test_is_trouble_and_tried_again(backend: FileBackend, disk: FaultyDisk) -> None:
+    """No space or an I/O error says nothing about promises: the record is refused for now, the next try succeeds."""
+    for call, number, error in (
+        ("mkdir", errno.ENOSPC, StoreFullError),
+        ("write", errno.EDQUOT, StoreFullError),
+        (disk.filling_call, errno.EIO, StoreError),
+        ("fsync", errno.EIO, StoreError),
+    ):
+        disk.fail(call, number)
+        with pytest.raises(StoreError) as refused:
+            backend.put_if_absent(1, OURS)
+        assert (type(refused.value), disk.failed) == (error, 1)
+    backend.put_if_absent(1, OURS)
+
+
+def test_a_self_test_that_was_killed_hinders_nobody(registry: Registry) -> None:
+    """Killed at any call, it leaves at most a hidden directory, beside which the next sidecar records; later it is swept."""
+    for calls in itertools.count():
+        disk = FaultyDisk(links=False)
+        disk.kill(after_calls=calls)
+        try:
+            FileBackend(registry.ledger_directory, disk=disk).put_if_absent(1, OURS)
+            break
+        except KilledError:
+            pass
+    assert calls > 30
+    assert any(path.name.startswith(".self-test.") for path in registry.leftovers())
+    for path in registry.ledger_directory.rglob("*"):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    FileBackend(registry.ledger_directory).put_if_absent(2, OURS)
+    assert registry.leftovers() == []
 
 
 def test_a_store_that_fails_is_not_an_empty_one(
@@ -283,6 +445,7 @@ def test_a_ledger_that_was_deleted_is_told_from_a_store_that_is_away(
     assert not backend.vanished()
 
 
+SELF_TEST_RENAMES = 3
 RECORDS = [b'{"record":%d}\n' % number for number in range(1, 4)]
 
 
@@ -300,37 +463,40 @@ def standing(registry: Registry) -> list[bytes]:
     return [path.read_bytes() for path in sorted(registry.ledger_directory.glob("*"))]
 
 
-@pytest.mark.parametrize(
-    ("call", "calls"),
-    [("mkdir", 1), ("open", 5), ("write", 3), ("close", 3), ("fsync", 5), ("rename", 1)],
-)
+@pytest.mark.parametrize("call", ["mkdir", "open", "write", "close", "fsync", "rename"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("emptied", [False, True])
 def test_a_fault_in_a_put_back_leaves_all_or_nothing(
-    tmp_path: Path, call: str, calls: int, number: int, emptied: bool
+    tmp_path: Path, call: str, number: int, emptied: bool
 ) -> None:
     """Whichever call fails, no part of the ledger is ever seen, nothing lies about, and the next try succeeds."""
-    for skip in range(calls):
+    told: list[type[Exception] | None] = []
+    for skip in itertools.count():
         registry, disk = Registry(tmp_path / f"{skip}"), FaultyDisk()
         backend = FileBackend(registry.ledger_directory, disk=disk)
         vanish(backend, registry)
         if emptied:
             registry.ledger_directory.mkdir()
         disk.fail(call, number, skip=skip)
-        # The last directory that is opened and synced is the one in which the whole has appeared already.
-        appeared = call in ("open", "fsync") and skip == calls - 1
-        with pytest.raises(CommitStateUnknownError if appeared else StoreError) as refusal:
+        try:
             backend.put_back(RECORDS)
-        assert disk.failed == 1
-        if number == errno.ENOSPC and not appeared:
-            assert type(refusal.value) is StoreFullError
+            told.append(None)
+        except (StoreError, CommitStateUnknownError) as error:
+            told.append(type(error))
+        if not disk.failed:
+            break
+        # In doubt, or swept in vain: the whole has appeared. Refused: nothing has.
+        appeared = told[-1] in (CommitStateUnknownError, None)
         assert standing(registry) == (RECORDS if appeared else [])
         assert backend.vanished() is not appeared
-        assert registry.leftovers() == []
+        # What the self-test could not clear away is hidden, and swept like any leftover.
+        assert [path for path in registry.leftovers() if call != "open"] == []
 
         backend.put_back(RECORDS)
         assert standing(registry) == RECORDS
-        assert registry.leftovers() == []
+    assert told[0] is (StoreFullError if number == errno.ENOSPC else StoreError)
+    assert (CommitStateUnknownError in told) == (call in ("open", "fsync"))
+    assert told[-1] is None
 
 
 def test_a_put_back_that_was_killed_leaves_all_or_nothing(tmp_path: Path) -> None:
@@ -351,7 +517,7 @@ def test_a_put_back_that_was_killed_leaves_all_or_nothing(tmp_path: Path) -> Non
         assert standing(registry) == RECORDS
         calls += 1
     assert set(seen) == {0, 3}
-    assert len(seen) > 15
+    assert len(seen) > 30
 
 
 def test_of_two_put_backs_both_succeed(registry: Registry) -> None:
@@ -360,14 +526,14 @@ def test_of_two_put_backs_both_succeed(registry: Registry) -> None:
     backend, other = (FileBackend(registry.ledger_directory, disk=each) for each in (disk, None))
     for known in (3, 2):
         vanish(backend, registry)
-        disk.fail("rename", lambda known=known: other.put_back(RECORDS[:known]))  # type: ignore[misc]  # the loop's own
+        disk.fail("rename", lambda known=known: other.put_back(RECORDS[:known]), skip=SELF_TEST_RENAMES)  # type: ignore[misc]  # the loop's own
         backend.put_back(RECORDS)
         assert standing(registry) == RECORDS
         assert registry.leftovers() == []
         shutil.rmtree(registry.ledger_directory)
 
     vanish(backend, registry)
-    disk.fail("rename", lambda: other.put_back([RECORDS[0], THEIRS]))
+    disk.fail("rename", lambda: other.put_back([RECORDS[0], THEIRS]), skip=SELF_TEST_RENAMES)
     with pytest.raises(GenerationTakenError) as taken:
         backend.put_back(RECORDS)
     assert taken.value.generation == 2
@@ -381,7 +547,7 @@ def test_many_put_backs_at_once_leave_one_ledger(registry: Registry) -> None:
 
     def put_back(_: int) -> None:
         disk = FaultyDisk()
-        disk.fail("rename", lambda: _pass(together))
+        disk.fail("rename", lambda: _pass(together), skip=SELF_TEST_RENAMES)
         FileBackend(registry.ledger_directory, disk=disk).put_back(RECORDS)
 
     registry.directory.mkdir(parents=True)
@@ -400,7 +566,8 @@ def test_a_put_back_whose_reply_was_lost_has_landed(
 ) -> None:
     """An error of rename(2) after it did its work is success."""
     vanish(backend, registry)
-    disk.fail("rename", errno.ENOENT, after=True)
+    # Of the self-test's renames only the first one succeeds.
+    disk.fail("rename", errno.ENOENT, skip=1, after=True)
     backend.put_back(RECORDS)
     assert disk.failed == 1
     assert standing(registry) == RECORDS

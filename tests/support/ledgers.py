@@ -1,5 +1,6 @@
 """Ledgers on real directories, and a disk of which one call can be made to fail."""
 
+import errno
 import itertools
 import os
 import threading
@@ -107,8 +108,14 @@ class Registry:
             now=lambda: datetime.now(UTC),
         )
 
-    def record_file(self, generation: int) -> Path:
+    def slot(self, generation: int) -> Path:
+        """Where a record stands, as a file or as a directory."""
         return self.ledger_directory / f"{generation:020d}.json"
+
+    def record_file(self, generation: int) -> Path:
+        """The file that holds a record's bytes."""
+        slot = self.slot(generation)
+        return slot / "record.json" if slot.is_dir() else slot
 
     def leftovers(self) -> list[Path]:
         return [*self.directory.rglob(".*.tmp")]
@@ -130,9 +137,13 @@ class FaultyDisk(Disk):
     """A real disk on which the `skip + 1`-th `call` from now on fails `times` times, instead of or after its work.
 
     Or one whose process is killed, after which every call raises KilledError.
+
+    Args:
+        links: whether the file system knows link(2); without it, records are kept as directories.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, links: bool = True) -> None:
+        self.links = links
         self._lock = threading.Lock()
         self._call = ""
         self._failure: Callable[[], None] | None = None
@@ -140,6 +151,16 @@ class FaultyDisk(Disk):
         self._after = False
         self._calls_until_killed: int | None = None
         self.failed = 0
+
+    @property
+    def filling_call(self) -> str:
+        """The call that fills a slot."""
+        return "link" if self.links else "rename"
+
+    @property
+    def syncs_to_lay(self) -> int:
+        """How many calls of fsync make a record durable before it is moved into its slot."""
+        return 1 if self.links else 2
 
     def kill(self, *, after_calls: int) -> None:
         """Let so many calls that change something through, and no more."""
@@ -167,14 +188,16 @@ class FaultyDisk(Disk):
         return super().write(fd, content)
 
     def fsync(self, fd: int) -> None:
+        # Nothing is waited for: no test could see it, and the disk is shared.
         self._strike("fsync", after=False)
-        super().fsync(fd)
 
     def close(self, fd: int) -> None:
         super().close(fd)
         self._strike("close", after=False)
 
     def link(self, source: Path | str, target: Path | str) -> None:
+        if not self.links:
+            _raise(errno.EOPNOTSUPP)
         if not self._after:
             self._strike("link", after=False)
         super().link(source, target)

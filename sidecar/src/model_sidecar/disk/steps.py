@@ -86,13 +86,15 @@ def write_all(disk: Disk, fd: int, content: bytes) -> None:
 def write_directory(disk: Disk, directory: Path, files: Mapping[str, bytes]) -> float:
     """Make a directory with these files in it, and wait until it is on the disk with all of them.
 
-    Returns the present (see `write_file`). After an error the directory may be there and must not be used.
+    Everybody may read it whatever the umask, as the files in it; who may write to it is the umask's to say. Returns the present (see `write_file`). After an error the directory may be there and must not be used.
     """
     disk.mkdir(directory)
     now_s = 0.0
     for name, content in files.items():
         now_s = write_file(disk, directory / name, [content])
-    sync_directory(disk, directory)
+    with opened_directory(disk, directory) as fd:
+        disk.fchmod(fd, stat.S_IMODE(disk.fstat(fd).st_mode) | 0o555)
+        disk.fsync(fd)
     return now_s
 
 

@@ -33,6 +33,7 @@ class Backend(Protocol):
 
         Raises:
             GenerationTakenError: other bytes stand there. Nothing was changed.
+            RefusedError: STORE_UNSUPPORTED; the storage cannot promise that a record is safe. Nothing was recorded.
             StoreFullError, StoreError: nothing was recorded.
             CommitStateUnknownError: the record may be there, but perhaps not for good.
         """
@@ -72,6 +73,7 @@ class Backend(Protocol):
 
         Raises:
             GenerationTakenError: other bytes stand there. None of these was added.
+            RefusedError: STORE_UNSUPPORTED, as above.
             StoreFullError, StoreError: nothing was put back, and the same call again may succeed.
             CommitStateUnknownError: all are back, but perhaps not for good.
         """

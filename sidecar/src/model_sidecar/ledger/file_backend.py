@@ -1,10 +1,11 @@
 """Records as files: `<environment>/ledger/<generation, 20 digits>.json`, on a local disk or a shared volume.
 
-A record is first a hidden temporary file, written and synced, and becomes visible by link(2), which the file system
-(over NFS: its server) does for exactly one writer. rename(2) would not do: it replaces what is there.
+A record is first laid under a hidden name, written and synced, and then moved into its slot by a call that succeeds for
+exactly one writer (`filling`): the slot is a file, or on mounts without link a directory that holds `record.json`. Both
+kinds may stand in one ledger.
 
-A whole ledger that was deleted is put back by rename(2) all the same: of a directory, which it moves only to where there
-is nothing or an empty directory, so that at no moment a part of the records can be taken for all of them.
+A whole ledger that was deleted is put back by rename(2) of a directory, which it moves only to where there is nothing or
+an empty directory, so that at no moment a part of the records can be taken for all of them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from model_sidecar.disk.steps import (
     sync_directory,
     temporary_beside,
     write_directory,
-    write_file,
 )
 from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError
 from model_sidecar.ledger.backend import GenerationTakenError
+from model_sidecar.ledger.filling import RECORD, Filling, choose_filling, require_exclusive_directory
 from model_sidecar.ledger.record import MAX_READ_BYTES
 
 _NAME = re.compile(r"[0-9]{20}\.json", re.ASCII)
@@ -38,15 +39,16 @@ class FileBackend:
     """The `Backend` in a directory. May be used from any thread and any number of processes.
 
     Args:
-        directory: `…/<model>/environments/<environment>/ledger`. It, its parent and its parent's parent are made at
-            the first commit. The model's directory is not: if that is missing, the store is not mounted.
+        directory: `<store>/<model>/environments/<environment>/ledger`. It, its parent and its parent's parent are made
+            at the first commit. The model's directory is not: if that is missing, the store is not mounted.
         disk: the system calls.
     """
 
     def __init__(self, directory: Path, *, disk: Disk | None = None) -> None:
         self._directory = directory
         self._disk = disk or Disk()
-        # Both only ever go from False to True, so that a race costs a second look at most.
+        # All three are only ever set, so that a race costs a second look at most.
+        self._filling: Filling | None = None
         self._seen = False
         self._swept = False
 
@@ -55,7 +57,12 @@ class FileBackend:
         path = self._path(generation)
         try:
             found = read_file(self._disk, path, limit=MAX_READ_BYTES, follow_symlink=False)
+            if found.is_directory:
+                path /= RECORD
+                found = read_file(self._disk, path, limit=MAX_READ_BYTES, follow_symlink=False)
         except FileNotFoundError as error:
+            if path.name == RECORD:
+                raise _unfit(path.parent, f"it is a directory without {RECORD}") from error
             if self._seen and not self._is_directory(self._directory):
                 raise StoreError(f"{self._directory} has gone: is the store still mounted?") from error
             return None
@@ -72,11 +79,10 @@ class FileBackend:
 
     def put_if_absent(self, generation: int, content: bytes) -> None:
         """See `Backend.put_if_absent`."""
-        final = self._path(generation)
-        temporary = temporary_beside(final)
+        temporary = temporary_beside(self._path(generation))
         try:
-            now_s = self._write(temporary, content)
-            self._link(temporary, generation, content)
+            filling, now_s = self._lay(temporary, content)
+            self._move(filling, temporary, generation, content)
         finally:
             discard(self._disk, temporary)
         self._seen = True
@@ -87,11 +93,11 @@ class FileBackend:
     def settle(self, generation: int) -> None:
         """See `Backend.settle`."""
         try:
-            sync_directory(self._disk, self._directory)
+            self._sync_way()
         except OSError as error:
             raise CommitStateUnknownError(
-                f"generation {generation} is in the ledger, but syncing {self._directory} failed ({error.strerror}), so "
-                "it may not survive a power cut. Ask again with the same request id",
+                f"generation {generation} is in the ledger, but syncing {self._directory} and what is above it failed "
+                f"({error.strerror}), so it may not survive a power cut. Ask again with the same request id",
                 generation=generation,
             ) from error
 
@@ -132,22 +138,22 @@ class FileBackend:
         hidden = temporary_beside(self._directory)
         files = {_file_name(generation): content for generation, content in enumerate(contents, 1)}
         try:
+            require_exclusive_directory(self._disk, self._directory)
             now_s = write_directory(self._disk, hidden, files)
             self._move_in(hidden, contents, now_s=now_s)
         except OSError as error:
             raise store_error(error, self._directory, doing="put back") from error
         finally:
             discard(self._disk, hidden)
-        environment = self._directory.parent
         try:
-            sync_directory(self._disk, environment)
+            self._sync_way()
         except OSError as error:
             raise CommitStateUnknownError(
-                f"{self._directory} was put back, but syncing {environment} failed ({error.strerror}), so it may not "
-                "survive a power cut",
+                f"{self._directory} was put back, but syncing it and what is above it failed ({error.strerror}), so it "
+                "may not survive a power cut",
                 generation=len(contents),
             ) from error
-        sweep(self._disk, environment, now_s=now_s)
+        sweep(self._disk, self._directory.parent, now_s=now_s)
 
     def _path(self, generation: int) -> Path:
         return self._directory / _file_name(generation)
@@ -156,23 +162,30 @@ class FileBackend:
         with store_faults(path):
             return is_directory(self._disk, path)
 
-    def _write(self, temporary: Path, content: bytes) -> float:
-        try:
+    def _lay(self, temporary: Path, content: bytes) -> tuple[Filling, float]:
+        with store_faults(self._directory, doing="record in"):
             try:
-                return write_file(self._disk, temporary, [content])
+                filling = self._filling or choose_filling(self._disk, self._directory)
+                now_s = filling.lay(self._disk, temporary, content)
             except FileNotFoundError:
                 self._make_directory()
-                return write_file(self._disk, temporary, [content])
-        except OSError as error:
-            raise store_error(error, self._directory, doing="record in") from error
+                filling = self._filling or choose_filling(self._disk, self._directory)
+                now_s = filling.lay(self._disk, temporary, content)
+        self._filling = filling
+        return filling, now_s
 
     def _make_directory(self) -> None:
-        environment = self._directory.parent
-        for directory in (environment.parent, environment, self._directory):
+        for directory in (*self._directory.parents[1::-1], self._directory):
             with contextlib.suppress(FileExistsError):
                 self._disk.mkdir(directory)
-            # Also where somebody else made it: they may have been killed before they could sync.
-            sync_directory(self._disk, directory.parent)
+
+    def _sync_way(self) -> None:
+        """Wait until the ledger's names are on the disk, and every directory's on the way to it from the store's root.
+
+        Every time and not only where we made them: whoever did may have been killed before it could sync them.
+        """
+        for directory in (self._directory, *self._directory.parents[:4]):
+            sync_directory(self._disk, directory)
 
     def _move_in(self, hidden: Path, contents: Sequence[bytes], *, now_s: float) -> None:
         try:
@@ -198,30 +211,30 @@ class FileBackend:
             elif there != content:
                 raise GenerationTakenError(generation)
 
-    def _link(self, temporary: Path, generation: int, content: bytes) -> None:
+    def _move(self, filling: Filling, temporary: Path, generation: int, content: bytes) -> None:
         try:
-            self._disk.link(temporary, self._path(generation))
+            filling.move(self._disk, temporary, self._path(generation))
         except OSError as error:
-            self._check_landed(temporary, generation, content, error)
+            self._check_landed(filling, temporary, generation, content, error)
         self.settle(generation)
 
-    def _check_landed(self, temporary: Path, generation: int, content: bytes, error: OSError) -> None:
-        # An error of link(2) does not mean that nothing was linked: over NFS the reply can get lost, and the repeated
-        # call then finds our own work. open(2) tells to look at the link count; a cache may not show the other name.
+    def _check_landed(
+        self, filling: Filling, temporary: Path, generation: int, content: bytes, error: OSError
+    ) -> None:
+        # An error does not mean that nothing was moved: over a network the reply can get lost, and the repeated call
+        # then finds our own work in its way.
         try:
-            if self._disk.lstat(temporary).st_nlink > 1:
-                return
             there = self.read(generation)
+            if there == content or (there is None and filling.has_landed(self._disk, temporary)):
+                return
         except (OSError, StoreError) as unread:
             if isinstance(unread, StoreError) and unread.reason is Reason.LEDGER_INVALID:
                 raise
             raise CommitStateUnknownError(
-                f"linking generation {generation} failed ({error.strerror}), and whether it landed cannot be read: "
+                f"filling generation {generation} failed ({error.strerror}), and whether it landed cannot be read: "
                 f"{unread}. Ask again with the same request id",
                 generation=generation,
             ) from error
-        if there == content:
-            return
         if there is not None or error.errno == errno.EEXIST:
             raise GenerationTakenError(generation) from error
         raise store_error(error, self._directory, doing="record in") from error
