@@ -86,9 +86,10 @@ def chain(*steps: tuple[Action, Version] | Version) -> list[Record]:
 class Registry:
     """The place of one model's ledger and pointer in a store, to be opened by any number of sidecars."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *, make: bool = True) -> None:
         self.model_directory = store / MODEL
-        self.model_directory.mkdir(parents=True)
+        if make:
+            self.model_directory.mkdir(parents=True)
         self.directory = self.model_directory / "environments" / PROD
         self.ledger_directory = self.directory / "ledger"
         self.pointer = self.directory / "active.json"

@@ -113,7 +113,7 @@ class Staging:
             # On NFS a reply may be lost and the repeated rename fail: look whether ours is in place.
             if not self._is_in_place():
                 if error.errno in _TAKEN:
-                    raise _exists(self.model, self.version, self.target) from error
+                    raise _exists(self.disk, self.parent, self.model, self.version, self.target) from error
                 raise store_error(error, self.target) from error
         try:
             self.disk.fsync(self.parent)
@@ -175,7 +175,7 @@ def stage(
         leaving.callback(release, disk, parent := _model_directory(disk, root, model, shown))
         with store_faults(shown):
             if _is_there(disk, parent, version):
-                raise _exists(model, version, target)
+                raise _exists(disk, parent, model, version, target)
             disk.mkdir(name, 0o700, dir_fd=parent)
         leaving.callback(discard, disk, name, dir_fd=parent)
         leaving.callback(release, disk, descriptor := _opened(disk, parent, name, shown / name))
@@ -195,11 +195,10 @@ def stage(
 
 def _model_directory(disk: Disk, root: int, model: ModelName, shown: Path) -> int:
     with store_faults(shown):
-        try:
+        with suppress(FileExistsError):
             disk.mkdir(model, 0o755, dir_fd=root)
-            disk.fsync(root)
-        except FileExistsError:
-            pass
+        # Also where somebody else made it: they may have been killed before they could sync.
+        disk.fsync(root)
     return _opened(disk, root, model, shown)
 
 
@@ -218,7 +217,10 @@ def _is_there(disk: Disk, parent: int, name: str) -> bool:
     return True
 
 
-def _exists(model: ModelName, version: Version, target: Path) -> RefusedError:
+def _exists(disk: Disk, parent: int, model: ModelName, version: Version, target: Path) -> RefusedError:
+    """The refusal, once what it says is sure to stay: whoever published it may have been killed before they could sync."""
+    with store_faults(target):
+        disk.fsync(parent)
     return RefusedError(
         f"version {version} of {model} exists already ({target}), and a version never changes: publish under another "
         "name, such as one with a build number (2024.01.15.2.prod)",
