@@ -15,6 +15,7 @@ from support import killers, models
 from support.ledgers import intent
 from support.sidecars import RunningSidecar, serving
 from support.traffic import Traffic
+from support.trials import trial_of
 from support.yard import MODEL, PROD, Yard
 
 from model_sidecar.release.digests import Digest, digest_of
@@ -23,7 +24,7 @@ from model_sidecar_client import SidecarError
 
 GOOD, BAD, NEXT = "2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod"
 TIGHT = ("--load-timeout", "3s", "--load-memory", "128MiB")
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 def trials_of(sidecar: RunningSidecar, version: str) -> int:
@@ -118,7 +119,8 @@ def test_an_operator_has_a_version_tried_again(yard: Yard, tmp_path: Path) -> No
     slow = yard.put(NEXT, models.slow(60, takes="raw"))
     state = ("--state-dir", str(tmp_path / "state"))
     with serving(yard, GOOD, *state) as sidecar:
-        killer = threading.Thread(target=_kill_the_trial, args=(sidecar,))
+        pid = sidecar.process.pid if sidecar.process else 0
+        killer = threading.Thread(target=lambda: os.kill(trial_of(pid), signal.SIGKILL))
         killer.start()
         assert refused(sidecar, slow).reason == "MODEL_OUT_OF_MEMORY"
         killer.join()
@@ -191,12 +193,13 @@ def test_two_deaths_while_it_is_loaded_bar_a_version(yard: Yard, tmp_path: Path)
     with serving(yard, GOOD, "--state-dir", str(state)) as sidecar:
         ordering = threading.Thread(target=lambda: refused(sidecar, large))
         ordering.start()
-        for _ in range(2):
-            awaited(lambda: any((state / "trials").glob("*.loading")), "the load began")
+        for deaths in (1, 2):
+            awaited(mark.exists, "the load began")
             sidecar.kill()
             ordering.join()
             yard.edit_pointer(large)
             sidecar.start()
+            sidecar.wait_logged(f"died in {MODEL} {large}", times=deaths)
         sidecar.wait_answering()
         status = sidecar.wait_error("MODEL_QUARANTINED")
 
@@ -211,36 +214,11 @@ def test_stopping_does_not_wait_for_a_trial(yard: Yard) -> None:
     with serving(yard, GOOD) as sidecar:
         ordering = threading.Thread(target=lambda: refused(sidecar, endless))
         ordering.start()
-        child = _trial_under_way(sidecar)
+        child = trial_of(sidecar.process.pid if sidecar.process else 0)
         assert sidecar.stop() == 0
         ordering.join()
 
         awaited(lambda: not Path(f"/proc/{child}").exists(), "the child ended")
-
-
-def _trial_under_way(sidecar: RunningSidecar) -> int:
-    """The process id of the trial that is running, once it is beyond its imports."""
-    assert sidecar.process is not None
-    tasks = Path(f"/proc/{sidecar.process.pid}/task")
-    found: list[int] = []
-
-    def begun() -> bool:
-        for task in tasks.iterdir():
-            for pid in (task / "children").read_text().split():
-                limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
-                if any(
-                    line.startswith("Max data size") and "unlimited unlimited" not in " ".join(line.split())
-                    for line in limits
-                ):
-                    found.append(int(pid))
-        return bool(found)
-
-    awaited(begun, "a trial began")
-    return found[0]
-
-
-def _kill_the_trial(sidecar: RunningSidecar) -> None:
-    os.kill(_trial_under_way(sidecar), signal.SIGKILL)
 
 
 def _crash(sidecar: RunningSidecar) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support import killers, models
 from support.candidates import Candidates
+from support.trials import WAIT_S, children_of, limits_of, trial_of
 
 from model_sidecar.errors import Reason, ShortageError, SidecarError, UnavailableError, VerificationError
 from model_sidecar.model.golden import Example
@@ -25,7 +26,6 @@ from model_sidecar.store.verifying import VerifiedVersion
 
 AMPLE = Limits(timeout_s=60.0, memory_bytes=1 << 30)
 ROW = np.array([[1, 2]], np.float32)
-WAIT_S = 30.0
 
 
 def children() -> list[int]:
@@ -39,27 +39,6 @@ def children() -> list[int]:
         if b"model_sidecar.model.trial_child" in words:
             found.append(int(directory.name))
     return found
-
-
-def own_children() -> list[int]:
-    """Those that this process started and that are, perhaps as zombies, still there."""
-    tasks = Path("/proc/self/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-
-
-def awaited_child() -> int:
-    """The process id of the one trial of this process, once it has begun to read the model."""
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        for pid in own_children():
-            try:
-                # The last of its limits, which it sets once its imports are done.
-                if _limits(Path(f"/proc/{pid}"))["Max data size"] != "unlimited":
-                    return pid
-            except OSError:
-                continue
-        time.sleep(0.01)
-    raise AssertionError("no trial began")
 
 
 def refused(verified: VerifiedVersion, limits: Limits = AMPLE, trials: Trials | None = None) -> SidecarError:
@@ -125,7 +104,7 @@ def test_a_model_that_kills_kills_a_child(
     error = refused(verified, Limits(1.0 if reason == "MODEL_TIMED_OUT" else 60.0, 512 << 20))
 
     assert (type(error), error.reason) == (VerificationError, reason), str(error)
-    assert own_children() == []
+    assert children_of(os.getpid()) == []
     assert len(list(Path("/proc/self/fd").iterdir())) == open_before + files
 
 
@@ -140,7 +119,7 @@ def test_a_crash_is_told_with_its_signal_and_where_it_came(candidates: Candidate
 
 def test_a_child_that_the_kernel_kills_had_no_memory(candidates: Candidates) -> None:
     """SIGKILL comes from nobody else: the kernel, when memory ends, takes the child first."""
-    killer = threading.Thread(target=lambda: os.kill(awaited_child(), signal.SIGKILL))
+    killer = threading.Thread(target=lambda: os.kill(trial_of(), signal.SIGKILL))
     killer.start()
 
     error = refused(candidates.verify(models.endless()))
@@ -157,8 +136,9 @@ def test_a_child_has_given_up_what_could_harm_others(candidates: Candidates) -> 
     )
     holding.start()
     try:
-        child = Path(f"/proc/{awaited_child()}")
-        limits = _limits(child)
+        pid = trial_of()
+        child = Path(f"/proc/{pid}")
+        limits = limits_of(pid)
         assert int(limits["Max data size"]) < 640 << 20
         assert limits["Max cpu time"] == "51"
         assert limits["Max core file size"] == limits["Max file size"] == "0"
@@ -180,7 +160,7 @@ def test_stopping_ends_a_trial_at_once(candidates: Candidates) -> None:
     verified = candidates.verify(models.endless())
 
     def stop() -> None:
-        awaited_child()
+        trial_of()
         trials.stop()
 
     stopper = threading.Thread(target=stop)
@@ -190,7 +170,7 @@ def test_stopping_ends_a_trial_at_once(candidates: Candidates) -> None:
 
     stopper.join()
     assert (type(error), error.reason) == (UnavailableError, Reason.DRAINING)
-    assert own_children() == []
+    assert children_of(os.getpid()) == []
     assert refused(verified, AMPLE, trials).reason is Reason.DRAINING
 
 
@@ -278,9 +258,3 @@ def test_a_trial_changes_nothing_for_the_load_that_follows(candidates: Candidate
     loaded = load(verified)
     assert rehearse(loaded, verified).examples == 1
     loaded.close()
-
-
-def _limits(child: Path) -> dict[str, str]:
-    """The soft limits of a process by their names in /proc."""
-    lines = (child / "limits").read_text().splitlines()[1:]
-    return {line[:26].strip(): line[26:].split()[0] for line in lines}

@@ -98,10 +98,10 @@ class RunningSidecar:
                     return status
         raise AssertionError(f"no error {reason} was reported")
 
-    def wait_logged(self, words: str) -> None:
-        """Wait until the process has said this."""
+    def wait_logged(self, words: str, *, times: int = 1) -> None:
+        """Wait until the process, or those that it was before, have said this so often."""
         end = time.monotonic() + READY_S
-        while words not in self.log.read_text():
+        while self.log.read_text().count(words) < times:
             assert time.monotonic() < end, f"never logged: {words}"
             time.sleep(0.01)  # a file has no event to wait for
 

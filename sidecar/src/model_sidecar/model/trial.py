@@ -159,7 +159,7 @@ class _Heard:
                     elif key.fileobj is child.stderr:
                         errors = (errors + part)[-_LAST_WORDS:]
                     else:
-                        said = (said + part)[-_SAID:]
+                        said = (said + part)[:_SAID]
                         if not begun:
                             end, begun = time.monotonic() + timeout_s, True
         self.lines = _lines(said)
