@@ -190,6 +190,7 @@ def test_two_deaths_while_it_is_loaded_bar_a_version(yard: Yard, tmp_path: Path)
     state = tmp_path / "state"
     yard.publish(GOOD)
     large = yard.put(NEXT, models.large(64, takes="raw"), width=models.side_of_large(64))
+    mark = state / "trials" / f"{identity(yard, large).removeprefix('sha256:')}.loading"
     with serving(yard, GOOD, "--state-dir", str(state)) as sidecar:
         ordering = threading.Thread(target=lambda: refused(sidecar, large))
         ordering.start()
