@@ -203,7 +203,7 @@ def test_a_model_that_never_ends_is_given_up(candidates: Candidates) -> None:
     loaded = candidates.load(models.endless())
 
     begun = time.monotonic()
-    with pytest.raises(DeadlineOverError, match=r"within 0\.2 s"):
+    with pytest.raises(DeadlineOverError, match="stopped"):
         loaded.run({"x": ROWS}, timeout_s=0.2)
 
     assert time.monotonic() - begun < 30

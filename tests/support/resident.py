@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.errors import NotFoundError, Reason, SidecarError, VerificationError
+from model_sidecar.model.brake import Brake
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.manifest_reading import parse_manifest
@@ -50,7 +51,9 @@ class Adder:
         self.constant = constant
         self.closed = threading.Event()
 
-    def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    def run(
+        self, inputs: Arrays, outputs: Sequence[str] | None = None, *, brake: Brake | None = None
+    ) -> dict[str, NDArray[Any]]:
         """One answer; a released model must never be asked."""
         assert not self.closed.is_set(), f"{self.version} was run after its release"
         del outputs

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from support import models
 from support.resident import manifest_of
 
+from model_sidecar.errors import DeadlineOverError
+from model_sidecar.model.brake import Brake
 from model_sidecar.release.names import ModelName
 from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
 
@@ -37,6 +39,7 @@ class ComputedModel:
         begun: set when a run has begun.
         gate: a run goes on once this is set; set from the start unless `hold` is called.
         runs: how many runs have ended.
+        braked: set once somebody has pulled a run's brake.
         closed: set once its memory was given back.
     """
 
@@ -62,6 +65,7 @@ class ComputedModel:
         self.gate.set()
         self.runs = 0
         self.threads: set[str] = set()
+        self.braked = threading.Event()
         self.closed = threading.Event()
         self._compute = compute or (lambda inputs: {"y": next(iter(inputs.values()))})
 
@@ -69,12 +73,19 @@ class ComputedModel:
         """Let runs wait in the middle until `gate` is set."""
         self.gate.clear()
 
-    def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    def run(
+        self, inputs: Arrays, outputs: Sequence[str] | None = None, *, brake: Brake | None = None
+    ) -> dict[str, NDArray[Any]]:
         """One answer; a released model must never be asked."""
         assert not self.closed.is_set(), f"{self.version} was run after its release"
         self.threads.add(threading.current_thread().name)
         self.begun.release()
+        if brake is not None:
+            # The operator then at work is done first: a held run ends when the gate opens, and not before.
+            brake.fit(self.braked.set)
         assert self.gate.wait(WAIT_S), "nobody opened the gate"
+        if brake is not None and brake.pulled:
+            raise DeadlineOverError("the model was stopped before it had answered")
         made = self._compute(dict(inputs))
         self.runs += 1
         return {name: array for name, array in made.items() if outputs is None or name in outputs}

@@ -16,6 +16,7 @@ from support.ledgers import MODEL, PROD, Registry, commit, intent
 from model_sidecar.events import Event, Published, Released, Site
 from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.record import Action
+from model_sidecar.model.brake import Brake
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import FileEntry, Manifest, Role
 from model_sidecar.release.names import ModelName, Version
@@ -61,7 +62,9 @@ class StillModel:
             files={"model.onnx": FileEntry(digest_of(b"model"), 5, Role.MODEL)},
         )
 
-    def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    def run(
+        self, inputs: Arrays, outputs: Sequence[str] | None = None, *, brake: Brake | None = None
+    ) -> dict[str, NDArray[Any]]:
         raise NotImplementedError
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from model_sidecar_client.errors import InvalidRequestError
+from model_sidecar_client.wire.services import INFERENCE
 
 ChannelOptions = Sequence[tuple[str, str | int]]
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -16,20 +17,20 @@ Metadata = Sequence[tuple[str, str | bytes]]
 _KEY = re.compile(r"(?!grpc-)[0-9a-z_.-]+", re.ASCII)
 _TEXT = re.compile(r"[\x20-\x7e]*", re.ASCII)
 
-# gRFC A6. Only UNAVAILABLE: whatever else failed would fail again, or may have been done already. The throttle stops
-# retries once about half of the recent calls fail, so that a sick sidecar is not asked three times as often.
+
+def _retrying(*codes: str, **method: str) -> dict[str, object]:
+    policy = {"maxAttempts": 3, "initialBackoff": "0.05s", "maxBackoff": "0.5s", "backoffMultiplier": 2}
+    return {"name": [method], "retryPolicy": {**policy, "retryableStatusCodes": codes}}
+
+
+# gRFC A6. Only UNAVAILABLE: whatever else failed would fail again, or may have been done already. A prediction, which
+# changes nothing, also where the server said CANCELLED: that is gRPC in a sidecar with too many calls that nobody has
+# looked at (`--backlog`). The throttle stops retries once about half of the recent calls fail, so that a sick sidecar is
+# not asked three times as often.
 _SERVICE_CONFIG = {
     "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "0.5s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
+        _retrying("UNAVAILABLE"),
+        _retrying("UNAVAILABLE", "CANCELLED", service=INFERENCE, method="ModelInfer"),
     ],
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }

@@ -70,6 +70,9 @@ class ServeSettings:
     load_memory_bytes: int | None = None
     threads: int = 0
     max_inflight: int = 1024
+    max_queue_wait_s: float = 5.0
+    max_run_s: float = 60.0
+    backlog: int = 128
     drain_timeout_s: float = 20.0
     socket_mode: int = 0o660
     sidecar_id: str = ""
@@ -93,6 +96,9 @@ class ServeSettings:
             raise ConfigurationError(f"--poll-interval is {self.poll_interval_s} s: expected at least 10ms")
         if self.load_timeout_s < 1:
             raise ConfigurationError(f"--load-timeout is {self.load_timeout_s:g} s: expected at least 1s")
+        for name, seconds in (("--max-queue-wait", self.max_queue_wait_s), ("--max-run", self.max_run_s)):
+            if seconds <= 0:
+                raise ConfigurationError(f"{name} is {seconds:g} s: expected more than 0")
         if not 1 <= self.max_message_bytes <= _GRPC_LARGEST:
             raise ConfigurationError(
                 f"--max-message is {self.max_message_bytes} bytes: gRPC takes 1 to {_GRPC_LARGEST}"

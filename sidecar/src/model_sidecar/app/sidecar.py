@@ -115,6 +115,8 @@ class Sidecar:
                 served,
                 lanes=settings.lanes,
                 max_inflight=settings.max_inflight,
+                max_queue_wait_s=settings.max_queue_wait_s,
+                max_run_s=settings.max_run_s,
                 max_message_bytes=settings.max_message_bytes,
                 meters=self._metrics.meters,
                 software=SOFTWARE_VERSION,
@@ -123,6 +125,7 @@ class Sidecar:
             addresses=settings.data,
             max_message_bytes=settings.max_message_bytes,
             max_inflight=settings.max_inflight,
+            backlog=settings.backlog,
             socket_mode=settings.socket_mode,
             meters=self._metrics.meters,
         )

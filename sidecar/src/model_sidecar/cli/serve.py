@@ -119,6 +119,27 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     help="Predictions taken on at once; one more is answered RESOURCE_EXHAUSTED.",
 )
 @option(
+    "--max-queue-wait",
+    "max_queue_wait_s",
+    type=_DURATION,
+    default="5s",
+    help="How long a prediction may be expected to wait for a thread; with more, or more than its deadline leaves, it "
+    "is answered RESOURCE_EXHAUSTED at once.",
+)
+@option(
+    "--max-run",
+    "max_run_s",
+    type=_DURATION,
+    default="60s",
+    help="How long the model may work on one prediction, also for a caller without a deadline.",
+)
+@option(
+    "--backlog",
+    type=click.IntRange(min=1),
+    default=128,
+    help="Calls that may wait unread while the sidecar is busy; more are cut off by gRPC, with CANCELLED.",
+)
+@option(
     "--drain-timeout",
     "drain_timeout_s",
     type=_DURATION,

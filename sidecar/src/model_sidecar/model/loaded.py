@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, InvalidInputError
+from model_sidecar.model.brake import Brake
 from model_sidecar.model.graph import Graph
 from model_sidecar.model.memory import give_back
 from model_sidecar.release.manifest import Manifest
@@ -63,7 +65,12 @@ class LoadedModel:
         self._through = tuple(spec.name for spec in graph.signature.inputs if spec.name not in made)
 
     def run(
-        self, inputs: Arrays, outputs: Sequence[str] | None = None, *, timeout_s: float | None = None
+        self,
+        inputs: Arrays,
+        outputs: Sequence[str] | None = None,
+        *,
+        brake: Brake | None = None,
+        timeout_s: float | None = None,
     ) -> dict[str, NDArray[Any]]:
         """The outputs for these inputs, in the shapes they really have. The GIL is released while the model works.
 
@@ -72,34 +79,25 @@ class LoadedModel:
         Args:
             inputs: every input of the signature, and nothing else.
             outputs: which outputs to give; None or empty for all. onnxruntime computes all of them either way.
-            timeout_s: give up after so many seconds, as soon as the operator then at work is done. Costs a thread.
+            brake: ends the run when it is pulled, as soon as the operator then at work is done.
+            timeout_s: pull the brake after so many seconds. Costs a thread; for a run now and then.
 
         Raises:
             InvalidInputError: a name, datatype or shape that the model does not take.
             InferenceFailedError: the model failed. The message is for callers and vague, `__cause__` is for the log.
-            DeadlineOverError: it took longer than `timeout_s`.
+            DeadlineOverError: the brake was pulled.
         """
         self._check(inputs)
         wanted = self._wanted(outputs)
         if timeout_s is None:
-            return self._through_both(inputs, wanted, None)
-        options = ort.RunOptions()
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            options.terminate = True
-
-        timer = threading.Timer(timeout_s, expire)
+            return self._braked(inputs, wanted, brake)
+        brake = brake or Brake()
+        timer = threading.Timer(timeout_s, brake.pull)
         timer.name = f"timeout of {self.version}"
         timer.daemon = True
         timer.start()
         try:
-            return self._through_both(inputs, wanted, options)
-        except InferenceFailedError as error:
-            if expired.is_set():
-                raise DeadlineOverError(f"the model did not answer within {timeout_s:g} s") from error
-            raise
+            return self._braked(inputs, wanted, brake)
         finally:
             timer.cancel()
             timer.join()
@@ -110,6 +108,18 @@ class LoadedModel:
         if self._preprocessing is not None:
             self._preprocessing.close()
         give_back()
+
+    def _braked(self, inputs: Arrays, wanted: Sequence[str], brake: Brake | None) -> dict[str, NDArray[Any]]:
+        if brake is None:
+            return self._through_both(inputs, wanted, None)
+        options = ort.RunOptions()
+        brake.fit(partial(setattr, options, "terminate", True))  # noqa: FBT003 - setattr takes it so
+        try:
+            return self._through_both(inputs, wanted, options)
+        except InferenceFailedError as error:
+            if brake.pulled:
+                raise DeadlineOverError("the model was stopped before it had answered") from error
+            raise
 
     def _through_both(
         self, inputs: Arrays, wanted: Sequence[str], options: ort.RunOptions | None

@@ -49,6 +49,8 @@ class InferenceService:
         *,
         lanes: int,
         max_inflight: int,
+        max_queue_wait_s: float,
+        max_run_s: float,
         max_message_bytes: int,
         meters: Meters,
         software: str,
@@ -59,6 +61,8 @@ class InferenceService:
             sites: the models, one site for each.
             lanes: how many predictions may run at once in threads.
             max_inflight: how many predictions are taken on at once; more are refused.
+            max_queue_wait_s: how long a prediction may be expected to wait for a thread; with more it is refused.
+            max_run_s: how long a run may take.
             max_message_bytes: the longest answer.
             meters: what is told of every prediction.
             software: this sidecar's version, for ServerMetadata.
@@ -69,6 +73,8 @@ class InferenceService:
             self._sites,
             lanes=lanes,
             max_inflight=max_inflight,
+            max_queue_wait_s=max_queue_wait_s,
+            max_run_s=max_run_s,
             max_message_bytes=max_message_bytes,
             meters=meters,
         )

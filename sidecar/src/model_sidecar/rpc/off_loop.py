@@ -1,53 +1,20 @@
-"""Work that must not run on the data plane's loop: long predictions, and looks at a store that may hang."""
+"""Looks at a store that may hang, which must not run on the data plane's loop."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from model_sidecar.errors import DeadlineOverError, StoreError
+from model_sidecar.errors import StoreError
 
 _Result = TypeVar("_Result")
 
 _LOOKERS = 2
 _LOOKS = 32
 _LOOK_S = 5.0
-
-
-class Lanes:
-    """Threads that predictions run in, as many at once as there are lanes."""
-
-    def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane")
-
-    async def run(self, work: Callable[[], _Result], *, ends: float | None) -> _Result:
-        """The work's result.
-
-        Work that has not begun when its caller gives up, or at `ends`, is not done; work that has begun is finished
-        in its lane, with nobody to hear of it.
-
-        Args:
-            work: holds what it needs, and lets go of it, within itself.
-            ends: monotonic seconds; None for no end.
-
-        Raises:
-            DeadlineOverError: it was still waiting for a lane at its end.
-        """
-
-        def in_time() -> _Result:
-            if ends is not None and time.monotonic() >= ends:
-                raise DeadlineOverError("the deadline was over before a lane was free; the model was not run")
-            return work()
-
-        return await asyncio.wrap_future(self._pool.submit(in_time))
-
-    def close(self) -> None:
-        """Take no more work and forget what has not begun; what runs is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class StoreLooks:

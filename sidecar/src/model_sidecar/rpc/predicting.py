@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, SidecarError
+from model_sidecar.model.brake import Brake
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 from model_sidecar.rpc.convert import answer
+from model_sidecar.rpc.costs import Costs
 from model_sidecar.rpc.plan import Plan, plan_of
 from model_sidecar.rpc.prediction_ids import PredictionIds
 from model_sidecar.rpc.statistics import Timings
-from model_sidecar.rpc.tensors_in import take
+from model_sidecar.rpc.tensors_in import Taken, take
+from model_sidecar.rpc.timekeeper import Timekeeper
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Model
 from model_sidecar_client.wire.inference import ModelInferRequest
 
-log = logging.getLogger(__name__)
-
 _PLANS = 64
-# An estimate holds near the request that was measured. A cost that grows with the square of the rows is at sixteen times
-# the rows still some milliseconds; at a thousand times it would be seconds.
-_MEASURED_TIMES = 16
-_MEASURED_BYTES = (
-    64  # the least that counts as measured: below it, what a call costs at all outweighs its rows
-)
-# What one run may cost whoever waits behind it on the loop before the version is taken off the loop.
-_ONLY_ONCE_S = 2e-3
+# A run on the loop is expected to take a fraction of a millisecond. One that takes this long is stopped and run in a lane
+# instead: what it costs may be in its values, which no estimate knows.
+_ON_LOOP_S = 0.02
 
 
 @dataclass(slots=True)
@@ -39,6 +37,9 @@ class Call:
         size: of the request, in bytes.
         arrived: when, by `time.perf_counter`.
         ends: when its caller stops waiting, by `time.monotonic`; None for never.
+        brake: ends its run.
+        cost_s: how long it is expected to hold a lane, once that is known.
+        digest: whose manifest's it is that answered.
     """
 
     size: int
@@ -47,22 +48,32 @@ class Call:
     served: ServedSite | None = None
     version: Version | None = None
     rows: int = 0
+    brake: Brake = field(default_factory=Brake)
+    cost_s: float | None = None
+    digest: Digest | None = None
     timings: Timings = field(default_factory=Timings)
 
 
 class Predictor:
     """Answers requests; any thread may call it."""
 
-    def __init__(self, *, max_message_bytes: int) -> None:
+    def __init__(self, *, max_message_bytes: int, max_run_s: float) -> None:
+        """Answer with at most `max_message_bytes`, and let no run take longer than `max_run_s`."""
         self._max_message_bytes = max_message_bytes
+        self._max_run_s = max_run_s
         self._ids = PredictionIds()
         self._plans: dict[Digest, Plan] = {}
-        self._off_loop: set[Digest] = set()
+        self._timekeeper = Timekeeper()
+        self.costs = Costs()
+
+    def close(self) -> None:
+        """Run nothing more."""
+        self._timekeeper.stop()
 
     def predict(
         self, served: ServedSite, request: ModelInferRequest, call: Call, *, within_s: float = float("inf")
     ) -> bytes | None:
-        """The serialized answer; None, with nothing done, where the model is expected to take longer than `within_s`.
+        """The serialized answer; None where the model is expected to take longer than `within_s`, or was stopped as it did.
 
         Where there is such a bound, the run is measured: a version that took much longer than was expected of it is
         expected to do so from then on.
@@ -71,19 +82,19 @@ class Predictor:
             NotFoundError: the version that is asked for is not resident.
             UnavailableError, RefusedError: as `Stage.lease` does.
             InvalidInputError: its tensors do not fit the model.
-            DeadlineOverError: its caller no longer waits; the model was not run.
+            DeadlineOverError: its caller no longer waits: the model was not run, or stopped; or it ran for too long.
             InferenceFailedError: the model failed.
         """
         with served.stage.lease(request.model_version) as lease:
             model = lease.model
             plan = self.plan(model)
             bounded = within_s != float("inf")
-            if bounded and (
-                model.manifest.digest in self._off_loop or _expected_s(model, plan, call.size) > within_s
-            ):
+            if bounded and self.costs.on_loop_s(model, plan, call.size) > within_s:
+                call.cost_s = self.costs.in_lane_s(model, plan, call.size)
                 return None
             clock = time.perf_counter
             call.version = model.version
+            call.digest = model.manifest.digest
             timings = call.timings
             began = clock()
             timings.queue_s = began - call.arrived
@@ -93,16 +104,10 @@ class Predictor:
                 raise DeadlineOverError("the deadline was over before the model was run; no work was done")
             converted = clock()
             timings.input_s = converted - began
-            worked = time.thread_time() if bounded else 0.0
-            try:
-                arrays = model.run(taken.arrays, taken.outputs)
-            except SidecarError:
-                raise
-            except Exception as error:
-                raise InferenceFailedError(f"version {model.version} failed: {error}") from error
-            finally:
-                if bounded:
-                    self._learn(model, time.thread_time() - worked)
+            arrays = self._run(model, taken, call, on_loop=bounded)
+            if arrays is None:
+                call.cost_s = max(_ON_LOOP_S, self.costs.in_lane_s(model, plan, call.size))
+                return None
             ran = clock()
             timings.infer_s = ran - converted
             content = answer(
@@ -119,6 +124,10 @@ class Predictor:
             timings.output_s = clock() - ran
             return content
 
+    def cost_in_lane_s(self, model: Model, call: Call) -> float:
+        """Seconds that this call is expected to hold a lane, if this model answers it."""
+        return self.costs.in_lane_s(model, self.plan(model), call.size)
+
     def plan(self, model: Model) -> Plan:
         """The plan of a model's signature, made once per version."""
         digest = model.manifest.digest
@@ -129,30 +138,36 @@ class Predictor:
             plan = self._plans[digest] = plan_of(model.signature)
         return plan
 
-    def _learn(self, model: Model, worked_s: float) -> None:
-        # The thread's own time, so that a busy machine does not count against a model. What a run costs may depend on
-        # the values that it is given (a loop whose turns are an input), and no estimate knows those.
-        if worked_s <= _ONLY_ONCE_S:
-            return
-        if len(self._off_loop) >= _PLANS:
-            self._off_loop = set()
-        self._off_loop.add(model.manifest.digest)
-        log.info(
-            "version %s worked %.1f ms for one prediction where its rehearsal took %.2f ms: its predictions run in lanes "
-            "from now on",
-            model.version,
-            worked_s * 1000,
-            model.cost_s * 1000,
-            extra={"version": model.version},
-        )
-
-
-def _expected_s(model: Model, plan: Plan, size: int) -> float:
-    """How long this model takes for a request of `size` bytes: its measured cost, more for more than was measured.
-
-    Infinite where the request is so much larger that the measurement says nothing about it.
-    """
-    measured = model.warm_bytes or plan.row_bytes
-    if size > _MEASURED_TIMES * max(measured, _MEASURED_BYTES) + plan.overhead_bytes:
-        return float("inf")
-    return model.cost_s * max(1.0, size / (measured + plan.overhead_bytes))
+    def _run(
+        self, model: Model, taken: Taken, call: Call, *, on_loop: bool
+    ) -> dict[str, NDArray[Any]] | None:
+        """The outputs; None where a run on the loop was stopped, with the brake made new for another."""
+        brake, begun = call.brake, time.monotonic()
+        until = begun + (_ON_LOOP_S if on_loop else self._max_run_s)
+        if call.ends is not None:
+            until = min(until, call.ends)
+        worked = time.thread_time() if on_loop else 0.0
+        run = self._timekeeper.begin(brake, until)
+        try:
+            return model.run(taken.arrays, taken.outputs, brake=brake)
+        except DeadlineOverError as error:
+            now = time.monotonic()
+            if call.ends is not None and now >= call.ends:
+                raise DeadlineOverError(
+                    "the deadline was over before the model had answered: it was stopped"
+                ) from error
+            if on_loop:
+                call.brake = Brake()
+                return None
+            raise DeadlineOverError(
+                f"the model was stopped after {now - begun:.3g} s: no run may take longer than {self._max_run_s:g} s "
+                "(--max-run)"
+            ) from error
+        except SidecarError:
+            raise
+        except Exception as error:
+            raise InferenceFailedError(f"version {model.version} failed: {error}") from error
+        finally:
+            self._timekeeper.end(run)
+            if on_loop:
+                self.costs.worked_on_loop(model, time.thread_time() - worked)

@@ -15,8 +15,9 @@ import grpc
 
 from model_sidecar.errors import NotFoundError, OverloadedError, Reason, UnavailableError
 from model_sidecar.rpc.convert import parse_request
+from model_sidecar.rpc.lanes import Job, Lanes
 from model_sidecar.rpc.meters import GuardedMeters, Meters
-from model_sidecar.rpc.off_loop import Lanes
+from model_sidecar.rpc.pace import Pace
 from model_sidecar.rpc.predicting import Call, Predictor
 from model_sidecar.rpc.sites import Sites
 from model_sidecar.rpc.statistics import Statistics
@@ -28,21 +29,37 @@ _INLINE_S = 200e-6
 # A message below this is parsed on the loop: at worst (strings, typed lists) in about a millisecond.
 _PARSED_INLINE_BYTES = 64 << 10
 _RETRY_AFTER_S = 0.1
+# What requests that wait for a lane may keep in memory: many of the usual size, a few of the largest.
+_WAITING_BYTES = 256 << 20
+_WAITING_MESSAGES = 4
 
 
 class Predictions:
     """Answers ModelInfer. Belongs to the loop that serves it."""
 
     def __init__(
-        self, sites: Sites, *, lanes: int, max_inflight: int, max_message_bytes: int, meters: Meters
+        self,
+        sites: Sites,
+        *,
+        lanes: int,
+        max_inflight: int,
+        max_queue_wait_s: float,
+        max_run_s: float,
+        max_message_bytes: int,
+        meters: Meters,
     ) -> None:
         self._sites = sites
         self._only = sites.all[0] if len(sites.all) == 1 else None
-        self._lanes = Lanes(lanes)
+        self._lanes = Lanes(
+            lanes,
+            max_wait_s=max_queue_wait_s,
+            max_waiting_bytes=max(_WAITING_BYTES, _WAITING_MESSAGES * max_message_bytes),
+        )
         self._max_inflight = max_inflight
         self._meters = GuardedMeters(meters)
-        self._predictor = Predictor(max_message_bytes=max_message_bytes)
+        self._predictor = Predictor(max_message_bytes=max_message_bytes, max_run_s=max_run_s)
         self._inflight = 0
+        self._pace = Pace()
         self.statistics = Statistics()
         self.draining = False
         self._last_arrival = 0.0
@@ -68,6 +85,7 @@ class Predictions:
     def close(self) -> None:
         """Run nothing more; after the server has stopped."""
         self._lanes.close()
+        self._predictor.close()
 
     async def infer(self, content: bytes, context: Any) -> bytes:
         """ModelInfer: a serialized ModelInferRequest to a serialized ModelInferResponse."""
@@ -84,6 +102,10 @@ class Predictions:
         except asyncio.CancelledError:
             over = call.ends is not None and time.monotonic() >= call.ends
             code = grpc.StatusCode.DEADLINE_EXCEEDED if over else grpc.StatusCode.CANCELLED
+            raise
+        except OverloadedError as error:
+            code = code_of(error)
+            self._pace.refused()
             raise
         except Exception as error:
             code = code_of(error)
@@ -120,7 +142,8 @@ class Predictions:
                 if answer is not None:
                     return answer
             work = partial(self._predict, request, content, call)
-            return await self._lanes.run(work, ends=call.ends)
+            job = Job(self._cost_s(call), call.size, call.ends, call.brake)
+            return await self._lanes.run(work, job)
         except NotFoundError as error:
             if call.served is None or error.reason is not Reason.VERSION_NOT_FOUND:
                 raise
@@ -132,15 +155,28 @@ class Predictions:
             if served is not None:
                 self._meters.inflight(served.site, -1)
 
+    def _cost_s(self, call: Call) -> float:
+        if call.cost_s is not None:
+            return call.cost_s
+        # Not parsed yet, so that it may be for the standby; an estimate takes it for the live version's.
+        live = call.served.stage.residents().live if call.served is not None else None
+        return self._predictor.costs.usual_s if live is None else self._predictor.cost_in_lane_s(live, call)
+
     def _predict(self, request: ModelInferRequest | None, content: bytes, call: Call) -> bytes:
         # In a lane. The lease is taken here, so that a request that waited is answered by what is live by now.
-        if request is None:
-            request, call.served = parse_request(content), None
-            call.served = self._sites.served(request.model_name)
-        assert call.served is not None, "found before or just now"
-        answer = self._predictor.predict(call.served, request, call)
-        assert answer is not None, "only a bound on the cost makes it None"
-        return answer
+        begun = time.perf_counter()
+        try:
+            if request is None:
+                request, call.served = parse_request(content), None
+                call.served = self._sites.served(request.model_name)
+            assert call.served is not None, "found before or just now"
+            answer = self._predictor.predict(call.served, request, call)
+            assert answer is not None, "only a bound on the cost makes it None"
+            return answer
+        finally:
+            if call.timings.input_s is not None:
+                assert call.digest is not None, "the model that was run"
+                self._predictor.costs.held_lane(call.digest, call.size, time.perf_counter() - begun)
 
     def _note(self, call: Call, code: grpc.StatusCode) -> None:
         if call.served is None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 
 from model_sidecar.errors import NotFoundError, Reason, RefusedError, UnavailableError
+from model_sidecar.model.brake import Brake
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Arrays, Signature
@@ -41,7 +42,9 @@ class Model(Protocol):
     def cost_s(self) -> float: ...
     @property
     def warm_bytes(self) -> int: ...
-    def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]: ...
+    def run(
+        self, inputs: Arrays, outputs: Sequence[str] | None = None, *, brake: Brake | None = None
+    ) -> dict[str, NDArray[Any]]: ...
     def close(self) -> None: ...
 
 

@@ -1,0 +1,92 @@
+"""What predictions cost: measured in rehearsal at first, then learned from what really happened."""
+
+from __future__ import annotations
+
+import logging
+
+from model_sidecar.release.digests import Digest
+from model_sidecar.rpc.plan import Plan
+from model_sidecar.serving.stage import Model
+
+log = logging.getLogger(__name__)
+
+# An estimate holds near the request that was measured. A cost that grows with the square of the rows is at sixteen times
+# the rows still some milliseconds; at a thousand times it would be seconds.
+_MEASURED_TIMES = 16
+_MEASURED_BYTES = (
+    64  # the least that counts as measured: below it, what a call costs at all outweighs its rows
+)
+# What one run may cost whoever waits behind it on the loop before the version is taken off the loop.
+_ONLY_ONCE_S = 2e-3
+_VERSIONS = 64
+_KINDS = 1024
+# How much of an estimate the latest run makes: one stray run in a thousand is forgotten after some dozen.
+_NEW = 0.125
+_UNKNOWN_S = 0.01
+
+
+class Costs:
+    """Estimates by version and by the size of the request. Any thread may ask and tell.
+
+    What a lane is held for is learned by powers of two of the request's size, so that no law of growth is assumed.
+    """
+
+    def __init__(self) -> None:
+        self._off_loop: set[Digest] = set()
+        self._held: dict[tuple[Digest, int], float] = {}
+        self._usual_s = _UNKNOWN_S
+
+    def on_loop_s(self, model: Model, plan: Plan, size: int) -> float:
+        """Seconds that a request of `size` bytes would take on the loop; infinite where that is not known well enough."""
+        if model.manifest.digest in self._off_loop:
+            return float("inf")
+        measured = model.warm_bytes or plan.row_bytes
+        if size > _MEASURED_TIMES * max(measured, _MEASURED_BYTES) + plan.overhead_bytes:
+            return float("inf")
+        return _in_proportion(model, plan, size)
+
+    def in_lane_s(self, model: Model, plan: Plan, size: int) -> float:
+        """Seconds that such a request is expected to hold a lane."""
+        held = self._held.get((model.manifest.digest, size.bit_length()))
+        return _in_proportion(model, plan, size) if held is None else held
+
+    @property
+    def usual_s(self) -> float:
+        """Seconds that any request has lately held a lane."""
+        return self._usual_s
+
+    def worked_on_loop(self, model: Model, worked_s: float) -> None:
+        """Learn what a run on the loop took of the thread's own time, so that a busy machine does not count against it.
+
+        What a run costs may depend on the values that it is given (a loop whose turns are an input), and no estimate
+        knows those: a version that once took much longer than was expected of it is kept off the loop from then on.
+        """
+        if worked_s <= _ONLY_ONCE_S:
+            return
+        if len(self._off_loop) >= _VERSIONS:
+            self._off_loop = set()
+        self._off_loop.add(model.manifest.digest)
+        log.info(
+            "version %s worked %.1f ms for one prediction where its rehearsal took %.2f ms: its predictions run in lanes "
+            "from now on",
+            model.version,
+            worked_s * 1000,
+            model.cost_s * 1000,
+            extra={"version": model.version},
+        )
+
+    def held_lane(self, digest: Digest, size: int, held_s: float) -> None:
+        """Learn for how long a request held its lane, by the clock: it is what those behind it had to wait."""
+        self._usual_s += _NEW * (held_s - self._usual_s)
+        kind = digest, size.bit_length()
+        before = self._held.get(kind)
+        if before is None and len(self._held) >= _KINDS:
+            self._held = {}
+        # Two lanes may write at once: one of two observations is lost, which no estimate minds.
+        self._held[kind] = held_s if before is None else before + _NEW * (held_s - before)
+
+
+def _in_proportion(model: Model, plan: Plan, size: int) -> float:
+    """The cost that rehearsal measured, more for a request that is larger than that one."""
+    measured = model.warm_bytes or plan.row_bytes
+    return model.cost_s * max(1.0, size / (measured + plan.overhead_bytes))
