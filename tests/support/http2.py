@@ -99,6 +99,22 @@ class Frames:
         self._rest = rest[at:]
 
 
+class Request:
+    """A request that is sent many times: its two frames, but for the stream's number.
+
+    Attributes:
+        size: what it takes of the server's window.
+    """
+
+    def __init__(self, fields: bytes, content: bytes) -> None:
+        body = message(content)
+        headers, data = frame(HEADERS, END_HEADERS, 0, fields), frame(DATA, END_STREAM, 0, body)
+        self.size = len(body)
+        self.before = headers[:5]
+        self.between = headers[9:] + data[:5]
+        self.after = data[9:]
+
+
 @dataclass
 class Connection:
     """One connection's state as a polite client keeps it; the owner moves the bytes.
@@ -122,12 +138,13 @@ class Connection:
         self.out += PREFACE + settings()
         self.out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", _WIDE - _DEFAULT_WINDOW))
 
-    def ask(self, fields: bytes, body: bytes) -> int:
+    def ask(self, request: Request) -> int:
         """Send one request; its stream. The caller has looked at `limit` and `window`."""
         stream = self._next
         self._next += 2
-        self.window -= len(body)
-        self.out += frame(HEADERS, END_HEADERS, stream, fields) + frame(DATA, END_STREAM, stream, body)
+        self.window -= request.size
+        number = stream.to_bytes(4, "big")
+        self.out += request.before + number + request.between + number + request.after
         return stream
 
     def cancel(self, stream: int) -> None:

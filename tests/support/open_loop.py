@@ -38,8 +38,7 @@ _NAMES = {
 class _Caller:
     """One connection, and what it has asked for."""
 
-    fields: bytes
-    body: bytes
+    request: http2.Request
     deadline_s: float
     codes: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
@@ -68,10 +67,10 @@ class _Caller:
                 self.wire.cancel(stream)
                 self._end("DEADLINE_EXCEEDED")
         self.given_up.clear()
-        size = len(self.body)
+        size = self.request.size
         while self.waiting and len(self.asked) < self.wire.limit and self.wire.window >= size:
             due = self.waiting.popleft()
-            self.asked[self.wire.ask(self.fields, self.body)] = due
+            self.asked[self.wire.ask(self.request)] = due
 
     def take(self, received: bytes, now: float) -> None:
         """Note what the server said."""
@@ -107,12 +106,13 @@ def load(
 ) -> dict[str, Any]:
     """Ask `rate` times a second for so many seconds, then wait for the last answers; the report."""
     fields = http2.request_fields(path, timeout_ms=max(1, round(deadline_s * 1000)))
+    request = http2.Request(fields, body)
     selector = selectors.DefaultSelector()
     callers = []
     for _ in range(connections):
         connection = http2.connect(target)
         connection.setblocking(False)
-        caller = _Caller(fields, http2.message(body), deadline_s)
+        caller = _Caller(request, deadline_s)
         callers.append(caller)
         selector.register(connection, selectors.EVENT_READ, caller)
     begun = time.perf_counter()

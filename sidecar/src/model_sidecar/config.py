@@ -72,7 +72,7 @@ class ServeSettings:
     max_inflight: int = 1024
     max_queue_wait_s: float = 5.0
     max_run_s: float = 60.0
-    backlog: int = 128
+    backlog: int = 512
     drain_timeout_s: float = 20.0
     socket_mode: int = 0o660
     sidecar_id: str = ""

@@ -136,7 +136,7 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
 @option(
     "--backlog",
     type=click.IntRange(min=1),
-    default=128,
+    default=512,
     help="Calls that may wait unread while the sidecar is busy; more are cut off by gRPC, with CANCELLED.",
 )
 @option(

@@ -98,6 +98,14 @@ class InferenceService:
         """Refuse new predictions from now on, and call `on_idle` once none is in flight."""
         self._predictions.drain(on_idle)
 
+    def hold_refusals(self) -> None:
+        """While draining, let whoever comes from now on wait for his refusal."""
+        self._predictions.hold_refusals()
+
+    def send_refusals(self) -> None:
+        """Refuse everybody who waits for it."""
+        self._predictions.send_refusals()
+
     @property
     def quiet_s(self) -> float:
         """Seconds since a prediction was asked for."""

@@ -62,6 +62,8 @@ class Predictions:
         self._pace = Pace()
         self.statistics = Statistics()
         self.draining = False
+        self._said = asyncio.Event()  # refusals of whoever comes while draining may be sent
+        self._said.set()
         self._last_arrival = 0.0
         self._on_idle: Callable[[], object] = lambda: None
 
@@ -81,6 +83,14 @@ class Predictions:
         self._on_idle = on_idle
         if self.idle:
             on_idle()
+
+    def hold_refusals(self) -> None:
+        """Let whoever comes from now on wait for his refusal."""
+        self._said.clear()
+
+    def send_refusals(self) -> None:
+        """Refuse everybody who waits for it."""
+        self._said.set()
 
     def close(self) -> None:
         """Run nothing more; after the server has stopped."""
@@ -124,6 +134,7 @@ class Predictions:
 
     async def _admitted(self, request: ModelInferRequest | None, content: bytes, call: Call) -> bytes:
         if self.draining:
+            await self._said.wait()
             raise UnavailableError(
                 "this sidecar is going down and takes no new requests", reason=Reason.DRAINING
             )

@@ -39,6 +39,8 @@ _STOP_S = 1.0
 _SETTLE_S = 2.0
 _QUIET_S = 0.1
 _SEND_S = 0.25
+_HELD_S = 0.5
+_TOLD_S = 0.05
 _SPARE_THREADS = 8
 # A backstop behind --max-inflight, which has the better words: calls that wait for the loop are not seen by that.
 _SPARE_CALLS = 1024
@@ -120,12 +122,30 @@ class DataServer:
         self._inference.drain(self._over.set)
         loop.call_later(grace_s, self._over.set)
 
-    async def _settle(self) -> None:
-        """Go on answering DRAINING until callers have taken notice: gRPC cancels a call that arrives amid its stop."""
+    async def _quiet(self, *, until: float) -> None:
+        """Wait until nobody has asked for a moment, or it is so late."""
         loop = asyncio.get_running_loop()
-        # Polled, at this one time: an event would have to be set by every prediction.
-        while (now := loop.time()) < self._settled_at and self._inference.quiet_s < _QUIET_S:  # noqa: ASYNC110
-            await asyncio.sleep(min(_QUIET_S, self._settled_at - now))
+        # Polled, at these times only: an event would have to be set by every prediction.
+        while (now := loop.time()) < until and self._inference.quiet_s < _QUIET_S:  # noqa: ASYNC110
+            await asyncio.sleep(min(_QUIET_S, until - now))
+
+    async def _hang_up(self, server: aio.Server) -> None:
+        """Stop the server, so that no caller is left without a word.
+
+        When a server stops, gRPC cancels every call that has arrived and was not taken on yet, and there always is one
+        where somebody asks again as soon as he is refused. So the last refusals are held back until callers were told
+        (GOAWAY) to send nothing more on this connection.
+        """
+        idle = self._inference.idle
+        if idle:
+            self._inference.hold_refusals()
+            await self._quiet(until=asyncio.get_running_loop().time() + _HELD_S)
+        # Once only: grpc.aio (1.85) crashes the process where two stops overlap. The grace is for answers that are
+        # computed and not yet sent; watches of health use it up, so it is short.
+        stopping = asyncio.create_task(server.stop(_SEND_S if idle else None))
+        await asyncio.sleep(_TOLD_S)
+        self._inference.send_refusals()
+        await stopping
 
     def _run(self) -> None:
         try:
@@ -155,10 +175,9 @@ class DataServer:
                 await server.start()
                 self._bound.set_result(bound)
                 await self._over.wait()
-                await self._settle()
-                # Once only: grpc.aio (1.85) crashes the process where two stops overlap. The grace is for answers that
-                # are computed and not yet sent; watches of health use it up, so it is short.
-                await server.stop(_SEND_S if self._inference.idle else None)
+                # DRAINING, until callers have taken notice.
+                await self._quiet(until=self._settled_at)
+                await self._hang_up(server)
                 await _cancelled_calls()
             finally:
                 self._inference.close()
