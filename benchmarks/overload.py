@@ -105,7 +105,7 @@ def turns_for(sidecar: RunningSidecar, seconds: float) -> int:
     """How many turns take so long, alone."""
     turns = 1000
     with grpc.insecure_channel(sidecar.data) as channel:
-        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        infer: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         while True:
             took = []
             for _ in range(9):

@@ -60,7 +60,9 @@ def test_terminated_while_a_candidate_is_tried(yard: Yard, live: bool) -> None:
             if live:
                 operator.deploy(MODEL, VERSION, environment=PROD)
             waiting = ask_in_vain(
-                lambda: operator.deploy(MODEL, OTHER, environment=PROD, timeout_s=60, allow_schema_change=True)
+                lambda: operator.deploy(
+                    MODEL, OTHER, environment=PROD, timeout_s=60, allow_schema_change=True
+                )
             )
             for status in operator.watch(MODEL, environment=PROD, timeout_s=30):
                 if status.state is State.LOADING:

@@ -27,7 +27,7 @@ READY_S = 30.0
 class RunningSidecar:
     """A `serve` process on a yard's store. Logs go to a file that a failing test shows."""
 
-    def __init__(self, yard: Yard, *options: str, model: str = MODEL) -> None:
+    def __init__(self, yard: Yard, *options: str, model: str = MODEL, descriptors: int | None = None) -> None:
         self.yard = yard
         self.model = model
         # Not below pytest's directories, whose names are longer than a socket's path may be.
@@ -37,6 +37,8 @@ class RunningSidecar:
         self.http_file = self.run_dir / "http"
         self.log = self.run_dir / "log"
         self._options = options
+        # By a shell, since what this process allows itself less of, it could not have back.
+        self._limit = ("bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "_") if descriptors else ()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RunningSidecar:
@@ -44,6 +46,7 @@ class RunningSidecar:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self._limit,
                     *(sys.executable, "-m", "model_sidecar", "serve"),
                     *("--store", str(self.yard.store), "--model", self.model, "--environment", PROD),
                     *("--data", self.data, "--control", self.control, "--poll-interval", "100ms"),
@@ -143,9 +146,11 @@ class RunningSidecar:
 
 
 @contextmanager
-def serving(yard: Yard, version: str, *options: str) -> Iterator[RunningSidecar]:
+def serving(
+    yard: Yard, version: str, *options: str, descriptors: int | None = None
+) -> Iterator[RunningSidecar]:
     """A sidecar on which this version was deployed and is live."""
-    with RunningSidecar(yard, *options) as sidecar:
+    with RunningSidecar(yard, *options, descriptors=descriptors) as sidecar:
         sidecar.wait_answering()
         with sidecar.operator() as operator:
             operator.deploy(MODEL, version, environment=PROD, reason="the test begins")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socket
 import sys
 from contextlib import ExitStack
@@ -93,6 +94,7 @@ class Sidecar:
             ConfigurationError: this machine or installation cannot do what the settings say.
         """
         check_runtime()
+        _allow_descriptors()
         self._settings = settings
         self._ending = ExitStack()
         self._state = StateDirectory(settings.state_dir) if settings.state_dir is not None else None
@@ -284,6 +286,12 @@ class Sidecar:
         )
         pages = Pages(served, registry=self._metrics.registry, readiness=readiness, status_page=page)
         return HttpServer(address, pages)
+
+
+def _allow_descriptors() -> None:
+    # The soft limit is low for the sake of programs that use select(2), which nothing here does.
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _check_store(store: Path, *, may_be_away: bool) -> None:

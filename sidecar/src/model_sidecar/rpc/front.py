@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _CONNECTIONS = 128
 _OWN_CONNECTIONS = 8  # what one process may well need
+_AT_ONCE = 32
+_QUEUE = 4096
 _CHUNK = 64 << 10
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _START_S = 5.0
@@ -113,7 +115,10 @@ class Front:
     async def _serve(self) -> None:
         ended = asyncio.Event()
         self._end = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
-        server = await asyncio.start_unix_server(self._pass_on, sock=self._listening)
+        server = await asyncio.start_unix_server(self._pass_on, sock=self._listening, backlog=_AT_ONCE)
+        # asyncio accepts as many at once as may queue, before room is made for any of them. But to a Unix socket whose
+        # queue is full, nobody can even begin to connect.
+        self._listening.listen(_QUEUE)
         self._serving.set()
         await ended.wait()
         server.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import secrets
 import socket
 import threading
@@ -41,10 +42,17 @@ _QUIET_S = 0.1
 _SEND_S = 0.25
 _HELD_S = 0.5
 _TOLD_S = 0.05
+_TELL_S = 1.0
 _SPARE_THREADS = 8
 # A backstop behind --max-inflight, which has the better words: calls that wait for the loop are not seen by that.
 _SPARE_CALLS = 1024
 _CONTROL_CALLS = 512
+_STREAMS = 2
+# Data connections leave so many descriptors to everything else: the control plane's connections, each of which takes
+# three, models that are loaded, the store, a rollback's record.
+_OTHER_DESCRIPTORS = 512
+_MOST_CONNECTIONS = 4096
+_FEWEST_CONNECTIONS = 16
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:
@@ -56,6 +64,8 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # Whoever connects and does not speak HTTP/2 is not kept for the two minutes that gRPC would give him.
+        ("grpc.server_handshake_timeout_ms", 10_000),
     ]
 
 
@@ -136,13 +146,15 @@ class DataServer:
         where somebody asks again as soon as he is refused. So the last refusals are held back until callers were told
         (GOAWAY) to send nothing more on this connection.
         """
-        idle = self._inference.idle
-        if idle:
-            self._inference.hold_refusals()
-            await self._quiet(until=asyncio.get_running_loop().time() + _HELD_S)
-        # Once only: grpc.aio (1.85) crashes the process where two stops overlap. The grace is for answers that are
-        # computed and not yet sent; watches of health use it up, so it is short.
-        stopping = asyncio.create_task(server.stop(_SEND_S if idle else None))
+        if not self._inference.idle:
+            await server.stop(None)  # given up
+            return
+        self._inference.hold_refusals()
+        await self._quiet(until=asyncio.get_running_loop().time() + _HELD_S)
+        # Watches of health use the grace up, so it is short where nobody is to be told anything.
+        held = self._inference.holds_refusals
+        # Once only: grpc.aio (1.85) crashes the process where two stops overlap.
+        stopping = asyncio.create_task(server.stop(_TELL_S if held else _SEND_S))
         await asyncio.sleep(_TOLD_S)
         self._inference.send_refusals()
         await stopping
@@ -164,6 +176,9 @@ class DataServer:
                 # is. Cut off there it costs some microseconds, and a third of a millisecond where Python refuses it.
                 ("grpc.server.max_pending_requests", self._backlog),
                 ("grpc.server.max_pending_requests_hard_limit", self._backlog),
+                # For one connection alone; those that were reset count until gRPC has forgotten them.
+                ("grpc.max_concurrent_streams", _STREAMS * self._backlog),
+                ("grpc.max_allowed_incoming_connections", _most_connections()),
             ],
             maximum_concurrent_rpcs=self._max_inflight + _SPARE_CALLS,
         )
@@ -292,6 +307,12 @@ async def _cancelled_calls() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         await asyncio.wait(others, timeout=_SEND_S)
+
+
+def _most_connections() -> int:
+    """How many data connections may be open at once. Each takes some ten kilobytes, and a descriptor."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(_FEWEST_CONNECTIONS, min(_MOST_CONNECTIONS, soft - _OTHER_DESCRIPTORS))
 
 
 def _bind_tcp(add: Callable[[str], int], address: Address) -> Address:
