@@ -28,11 +28,11 @@ def test_terminated_under_load_it_loses_no_request(yard: Yard) -> None:
     """Of requests that callers sent, each is answered, refused as DRAINING, or by gRPC's own word not looked at."""
     yard.publish(VERSION, model=counted_loop())
     chance, outcomes = random.Random(3), Counter[str]()
-    for turns in (1, 1000, 20_000):
+    for turns in (1, 20_000):
         outcomes += terminate(yard, chance, turns=turns)
     assert lost(outcomes) == {}
-    assert outcomes["OK"] >= 3
-    assert outcomes["refused: DRAINING"] >= 3
+    assert outcomes["OK"] >= 2
+    assert outcomes["refused: DRAINING"] >= 2
 
 
 def ask_in_vain(act: Callable[[], object]) -> threading.Thread:
@@ -88,7 +88,7 @@ def test_terminated_while_control_calls_wait(yard: Yard) -> None:
 def test_terminated_before_it_has_begun(yard: Yard) -> None:
     """SIGTERM while the process is still starting, at whatever moment: it goes down in order, exit code 0."""
     yard.publish(VERSION)
-    for pause in (0.0, 0.05, 0.2, 0.4, 0.8):
+    for pause in (0.05, 0.4, 0.8):
         with RunningSidecar(yard) as sidecar:
             assert not threading.Event().wait(pause)
             sidecar.signal(signal.SIGTERM)

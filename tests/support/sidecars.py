@@ -39,6 +39,7 @@ class RunningSidecar:
         self._options = options
         # By a shell, since what this process allows itself less of, it could not have back.
         self._limit = ("bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "_") if descriptors else ()
+        self.tcp = ""  # where a test had it listen too
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RunningSidecar:

@@ -41,7 +41,7 @@ _SETTLE_S = 2.0
 _QUIET_S = 0.1
 _SEND_S = 0.25
 _HELD_S = 0.5
-_TOLD_S = 0.05
+_TOLD_S = 0.2
 _TELL_S = 1.0
 _SPARE_THREADS = 8
 # A backstop behind --max-inflight, which has the better words: calls that wait for the loop are not seen by that.
@@ -151,10 +151,12 @@ class DataServer:
             return
         self._inference.hold_refusals()
         await self._quiet(until=asyncio.get_running_loop().time() + _HELD_S)
-        # Watches of health use the grace up, so it is short where nobody is to be told anything.
-        held = self._inference.holds_refusals
         # Once only: grpc.aio (1.85) crashes the process where two stops overlap.
-        stopping = asyncio.create_task(server.stop(_TELL_S if held else _SEND_S))
+        if not self._inference.holds_refusals:
+            # The grace is for answers that are computed and not yet sent; watches of health use it up, so it is short.
+            await server.stop(_SEND_S)
+            return
+        stopping = asyncio.create_task(server.stop(_TELL_S))
         await asyncio.sleep(_TOLD_S)
         self._inference.send_refusals()
         await stopping
