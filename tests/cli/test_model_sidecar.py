@@ -8,18 +8,21 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pytest
-from support import models
+from support import killers, models
 from support.sidecars import RunningSidecar
+from support.versions import write_version
 from support.yard import MODEL, PROD, Yard
 
 from model_sidecar.cli.publish import command as publish_command
 from model_sidecar.cli.serve import command as serve
+from model_sidecar.release.names import parse_version
 
 A, B = "2024.01.10.prod", "2024.01.12.prod"
 
@@ -91,6 +94,33 @@ def test_a_damaged_version_exits_with_4(build: Path, tmp_path: Path) -> None:
     assert "ok      exclusive link" in checked.stdout
 
 
+@pytest.mark.parametrize(
+    "kill", [killers.crashes_when_loaded, killers.crashes_when_run, killers.grows_when_loaded]
+)
+def test_a_model_that_kills_does_not_kill_a_command(
+    build: Path, tmp_path: Path, kill: Callable[[], bytes]
+) -> None:
+    """It is published by nobody; one that lies in the store is a finding like any other, and the ones after it are checked."""
+    store = tmp_path / "store"
+    assert publish(build, store).returncode == 0
+    (build / "model.onnx").write_bytes(kill())
+    refused = publish(build, store, version=B)
+    pair = {"datatype": "FP32", "shape": [-1, 2]}
+    signature = {"inputs": [{"name": "x", **pair}], "outputs": [{"name": "y", **pair}]}
+    by_hand = write_version(
+        store, model=MODEL, version=parse_version(B), files={"model.onnx": kill()}, signature=signature
+    )
+    verified = run("verify", str(by_hand))
+    checked = run("store-check", "--store", str(store))
+
+    reason = "MODEL_OUT_OF_MEMORY" if kill is killers.grows_when_loaded else "MODEL_CRASHED"
+    for done in (refused, verified):
+        assert (done.returncode, reason in done.stderr) == (4, True), done.stderr
+    assert checked.returncode == 4
+    assert reason in checked.stdout
+    assert f"{MODEL} {A}" in checked.stdout
+
+
 def test_a_damaged_ledger_exits_with_1(yard: Yard) -> None:
     """`store-check` reads every record of every ledger."""
     for version in (A, B):
@@ -126,7 +156,7 @@ def test_external_data_is_served_where_it_is_allowed(yard: Yard, tmp_path: Path)
 
     assert (refused.returncode, done.returncode) == (4, 0), done.stderr
     assert answer.outputs["y"].tolist() == [[8.0, 9.0]]
-    assert list(state.iterdir()) == []
+    assert list(state.glob("model-sidecar-*")) == []  # where external data was laid out
 
 
 def test_a_flag_counts_more_than_a_variable_and_that_more_than_the_file(build: Path, tmp_path: Path) -> None:
@@ -160,6 +190,8 @@ SERVE = {
     "file-events": False,
     "max-message": 1024,
     "allow-external-data": True,
+    "load-timeout": "90s",
+    "load-memory": "2GiB",
     "threads": 3,
     "max-inflight": 7,
     "drain-timeout": "2m",

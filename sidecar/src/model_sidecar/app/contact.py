@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from model_sidecar.app.headroom import Left, memory_left
 from model_sidecar.errors import Reason, ShortageError, VerificationError
+from model_sidecar.model.session import RUNTIME
 from model_sidecar.model.trial import Limits, Trials
 from model_sidecar.release.manifest import MODEL, PREPROCESSING, FileEntry, Manifest, Role
 from model_sidecar.release.names import ModelName, Version
@@ -117,6 +118,13 @@ class Contact:
                 needed_bytes=need,
                 left_bytes=left.bytes,
             )
+
+
+def first_contact(*, allow_external_data: bool) -> Contact:
+    """For a command that has met no version before: a killer is refused with a message, and does not end the command."""
+    return Contact(
+        trials=Trials(allow_external_data=allow_external_data), quarantine=Quarantine(None, runtime=RUNTIME)
+    )
 
 
 def _subject(verified: VerifiedVersion) -> Subject:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from model_sidecar.app.builds import Build, read_build
+from model_sidecar.app.contact import Contact
 from model_sidecar.app.golden_inputs import answered, rehearse_made, rows_of
-from model_sidecar.errors import InvalidRequestError
+from model_sidecar.errors import InvalidRequestError, VerificationError
 from model_sidecar.model.golden import write_examples
 from model_sidecar.model.loaded import LoadedModel
 from model_sidecar.model.loader import load
@@ -31,6 +32,7 @@ from model_sidecar.release.manifest import (
 )
 from model_sidecar.release.names import ModelName, Version, parse_version
 from model_sidecar.release.tensors import Signature
+from model_sidecar.serving.quarantine import KILLING
 from model_sidecar.store.publishing import Staging, stage
 from model_sidecar.store.verifying import VerifiedVersion
 from model_sidecar.store.versions import VersionStore
@@ -87,6 +89,7 @@ def publish(
     facts: PublishFacts,
     golden_inputs: Path | None = None,
     allow_external_data: bool = False,
+    contact: Contact | None = None,
 ) -> Published:
     """Publish what a build directory holds as a version that `serve` would take, or not at all.
 
@@ -99,6 +102,7 @@ def publish(
         golden_inputs: an `.npz` file of arrays `<input>` or `input:<input>`, further calls `@2`, `@3`; what the model
             answers to them becomes the golden examples.
         allow_external_data: whether weights may stand in files of their own.
+        contact: has the model tried in a child process first; None for a model that is trusted not to end this one.
 
     Raises:
         NotFoundError: there is no build.
@@ -124,6 +128,8 @@ def publish(
         staging.write(
             MANIFEST, _json({name: value for name, value in fields.items() if name in _PROVISIONAL})
         )
+        if contact is not None:
+            _survived(staging, contact, allow_external_data=allow_external_data)
         with _loaded(staging, allow_external_data=allow_external_data) as (loaded, _):
             made = None if golden_inputs is None else answered(loaded, golden_inputs)
             if made is not None:
@@ -146,6 +152,16 @@ def publish(
             golden_rows=None if made is None else rows_of(made),
             warnings=warnings,
         )
+
+
+def _survived(staging: Staging, contact: Contact, *, allow_external_data: bool) -> None:
+    """Refuse what kills. Whatever else is wrong with it, the steps that follow say in better words."""
+    with staging.verify(allow_external_data=allow_external_data) as verified:
+        try:
+            contact.try_out(verified)
+        except VerificationError as error:
+            if error.reason in KILLING:
+                raise
 
 
 @contextmanager

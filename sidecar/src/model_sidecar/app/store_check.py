@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_sidecar.app.contact import first_contact
 from model_sidecar.app.counting import agreeing, counted
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.preparing import preparer
@@ -73,7 +74,8 @@ def check_models(store: Path, models: Sequence[ModelName], *, allow_external_dat
         yield from _check_ledgers(versions, model)
         if not versions.versions(model):
             yield Finding(model, ok=None, detail="no versions")
-        prepare = preparer(versions, model, allow_external_data=allow_external_data)
+        contact = first_contact(allow_external_data=allow_external_data)
+        prepare = preparer(versions, model, allow_external_data=allow_external_data, contact=contact)
         for version in versions.versions(model):
             try:
                 ready = prepare(version, None)

@@ -102,6 +102,7 @@ def command(
     manifest.json with the facts that only you know (or give them as options).
     """
     with told():
+        from model_sidecar.app.contact import first_contact
         from model_sidecar.app.publish import PublishFacts, publish
         from model_sidecar.store.versions import VersionStore
 
@@ -114,6 +115,7 @@ def command(
             facts=PublishFacts(metrics=dict(metrics), rollback_target=rollback_target, **facts),
             golden_inputs=golden_inputs,
             allow_external_data=allow_external_data,
+            contact=first_contact(allow_external_data=allow_external_data),
         )
         for warning in published.warnings:
             click.echo(f"warning: {warning}", err=True)

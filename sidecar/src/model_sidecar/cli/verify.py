@@ -27,6 +27,7 @@ def command(directory: Path, output: str, *, allow_external_data: bool) -> None:
     DIRECTORY is STORE/MODEL/VERSION. Exits 0 when it may answer, 4 when not.
     """
     with told():
+        from model_sidecar.app.contact import first_contact
         from model_sidecar.app.preparing import preparer
         from model_sidecar.store.versions import VersionStore
 
@@ -35,7 +36,9 @@ def command(directory: Path, output: str, *, allow_external_data: bool) -> None:
             raise NotFoundError(f"{directory} is not a directory: expected STORE/MODEL/VERSION")
         model, version = parse_model(absolute.parent.name), parse_version(absolute.name)
         store = VersionStore(absolute.parent.parent, allow_external_data=allow_external_data)
-        ready = preparer(store, model, allow_external_data=allow_external_data)(version, None)
+        contact = first_contact(allow_external_data=allow_external_data)
+        prepare = preparer(store, model, allow_external_data=allow_external_data, contact=contact)
+        ready = prepare(version, None)
         manifest, signature = ready.model.manifest, ready.model.signature
         if output == "json":
             click.echo(
