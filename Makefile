@@ -85,6 +85,11 @@ fix: venv ## format, and mend what lint can mend itself
 bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
 	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
 
+# ---------------------------------------------------------------------------------------------- long proofs
+.PHONY: power-loss
+power-loss: venv ## cut the power after every call of every operation, and recover (minutes; ARGS='--seed 1 --states 20000')
+	@cd tests && ../$(BIN)/python -m support.power_cuts $(ARGS)
+
 # ---------------------------------------------------------------------------------------------- generated files
 .PHONY: proto docs lock
 proto: venv ## regenerate the wire descriptors and stubs from proto/

@@ -4,7 +4,6 @@ import errno
 import itertools
 import os
 import shutil
-import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,7 @@ from pathlib import Path
 import pytest
 from support.ledgers import FaultyDisk, KilledError, Registry
 
-from model_sidecar.disk.calls import Disk
-from model_sidecar.errors import CommitStateUnknownError, Reason, RefusedError, StoreError, StoreFullError
+from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError, StoreFullError
 from model_sidecar.ledger.backend import GenerationTakenError
 from model_sidecar.ledger.file_backend import FileBackend
 
@@ -323,54 +321,6 @@ def test_of_many_writers_of_one_slot_exactly_one_wins(tmp_path: Path, links: boo
             told = [*pool.map(lambda n: put(n, generation, together), range(8))]  # noqa: B023 - mapped at once
             assert [won for won in told if won] == [writers[0].read(generation)]
     assert registry.leftovers() == []
-
-
-class UnfitDisk(FaultyDisk):
-    """A disk that keeps neither promise: link is not known, and renaming a directory replaces what is there."""
-
-    def rename(self, source: Path | str, target: Path | str, *, dir_fd: int | None = None) -> None:
-        if Path(target).is_dir():
-            shutil.rmtree(target)
-        super().rename(source, target, dir_fd=dir_fd)
-
-
-class ForgetfulDisk(FaultyDisk):
-    """A disk that cannot wait for the names in a directory."""
-
-    def fsync(self, fd: int) -> None:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        super().fsync(fd)
-
-
-@pytest.mark.parametrize(
-    ("disk", "found"),
-    [
-        (
-            UnfitDisk(links=False),
-            r"link is not offered \(.*not supported\), and a directory .* is replaced by rename",
-        ),
-        (ForgetfulDisk(), "fsync of a directory is not offered"),
-    ],
-)
-def test_a_store_on_which_no_record_is_safe_is_refused(registry: Registry, disk: Disk, found: str) -> None:
-    """STORE_UNSUPPORTED names what was tried and found, records nothing and leaves nothing behind."""
-    backend = FileBackend(registry.ledger_directory, disk=disk)
-    for _ in range(2):
-        with pytest.raises(RefusedError, match=found) as refused:
-            backend.put_if_absent(1, OURS)
-        assert refused.value.reason is Reason.STORE_UNSUPPORTED
-    assert [*registry.ledger_directory.iterdir()] == []
-
-
-def test_a_ledger_is_not_put_back_where_a_rename_would_replace_one(registry: Registry) -> None:
-    """Where link works but a directory is replaced by rename, records are kept, and no whole ledger is moved in."""
-    backend = FileBackend(registry.ledger_directory, disk=UnfitDisk())
-    vanish(backend, registry)
-    with pytest.raises(RefusedError, match="replaced by rename") as refused:
-        backend.put_back(RECORDS)
-    assert refused.value.reason is Reason.STORE_UNSUPPORTED
-    assert [*registry.directory.iterdir()] == []
 
 
 def test_trouble_in_the_self_test_is_trouble_and_tried_again(backend: FileBackend, disk: FaultyDisk) -> None:

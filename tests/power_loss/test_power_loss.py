@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.ledgers import A, B, KilledError, Registry, commit
+from support.ledgers import A, B, KilledError, Registry, chain, commit
 from support.power_cuts import OPERATIONS, cut_power, workplace, write_version
 from support.power_loss import KINDS, RecordingDisk
 from support.versions import NAME, VERSION
 
 from model_sidecar.disk.steps import sync_directory
 from model_sidecar.errors import Reason, RefusedError
+from model_sidecar.ledger.pending import PendingFile
 from model_sidecar.store.versions import VersionStore
 
 CHANCE = random.Random(20240115)
@@ -82,6 +83,15 @@ def test_a_record_stands_in_a_ledger_that_somebody_else_put_back_and_was_killed(
     disk.rename(registry.directory.with_name("other"), registry.directory)
     record = commit(running, B).record
     assert Registry(after_the_worst(disk, place), make=False).open().refresh() == record
+
+
+def test_a_rollback_that_waits_to_be_recorded_stands(place: Path) -> None:
+    """What was acknowledged while the store was away is on this machine's disk, with the directories made for it."""
+    (place / "machine").mkdir()
+    disk = RecordingDisk(place / "machine")
+    record = chain(A)[0]
+    PendingFile(place / "machine" / "state" / "site" / "pending.json", disk=disk).save(record)
+    assert PendingFile(after_the_worst(disk, place) / "state" / "site" / "pending.json").read() == record
 
 
 def test_a_version_stands_though_its_first_publisher_was_killed(place: Path) -> None:

@@ -110,12 +110,13 @@ def replace_file(disk: Disk, path: Path, content: bytes) -> None:
 
 
 def make_directories(disk: Disk, directory: Path) -> None:
-    """Make a directory, and those above it that are missing, for this user alone (0700)."""
+    """Make a directory, and those above it that are missing, for this user alone (0700), durably."""
     if is_directory(disk, directory):
         return
     make_directories(disk, directory.parent)
     with contextlib.suppress(FileExistsError):
         disk.mkdir(directory, 0o700)
+    sync_directory(disk, directory.parent)
 
 
 @contextmanager

@@ -58,6 +58,9 @@ class Backend(Protocol):
             StoreError: LEDGER_INVALID where something stands there that cannot be a record.
         """
 
+    def unsupported(self) -> bool:
+        """Whether the last try to record found that no record is safe here (STORE_UNSUPPORTED)."""
+
     def vanished(self) -> bool:
         """Whether every record that was read or written here is gone, though the place for them can be reached.
 

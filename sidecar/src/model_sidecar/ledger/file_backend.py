@@ -27,7 +27,7 @@ from model_sidecar.disk.steps import (
     temporary_beside,
     write_directory,
 )
-from model_sidecar.errors import CommitStateUnknownError, Reason, StoreError
+from model_sidecar.errors import CommitStateUnknownError, Reason, RefusedError, StoreError
 from model_sidecar.ledger.backend import GenerationTakenError
 from model_sidecar.ledger.filling import RECORD, Filling, choose_filling, require_exclusive_directory
 from model_sidecar.ledger.record import MAX_READ_BYTES
@@ -47,8 +47,9 @@ class FileBackend:
     def __init__(self, directory: Path, *, disk: Disk | None = None) -> None:
         self._directory = directory
         self._disk = disk or Disk()
-        # All three are only ever set, so that a race costs a second look at most.
+        # A race costs a second look at most.
         self._filling: Filling | None = None
+        self._unsupported = False
         self._seen = False
         self._swept = False
 
@@ -129,6 +130,10 @@ class FileBackend:
                 return generation
         return None
 
+    def unsupported(self) -> bool:
+        """See `Backend.unsupported`. Every try to record tries the mount again."""
+        return self._unsupported
+
     def vanished(self) -> bool:
         """See `Backend.vanished`. Without the environment's directory the store is rather not mounted."""
         return self._seen and self._is_directory(self._directory.parent) and self.latest_hint() == 0
@@ -165,14 +170,23 @@ class FileBackend:
     def _lay(self, temporary: Path, content: bytes) -> tuple[Filling, float]:
         with store_faults(self._directory, doing="record in"):
             try:
-                filling = self._filling or choose_filling(self._disk, self._directory)
+                filling = self._filling or self._choose()
                 now_s = filling.lay(self._disk, temporary, content)
             except FileNotFoundError:
                 self._make_directory()
-                filling = self._filling or choose_filling(self._disk, self._directory)
+                filling = self._filling or self._choose()
                 now_s = filling.lay(self._disk, temporary, content)
         self._filling = filling
         return filling, now_s
+
+    def _choose(self) -> Filling:
+        try:
+            filling = choose_filling(self._disk, self._directory)
+        except RefusedError:
+            self._unsupported = True
+            raise
+        self._unsupported = False
+        return filling
 
     def _make_directory(self) -> None:
         for directory in (*self._directory.parents[1::-1], self._directory):

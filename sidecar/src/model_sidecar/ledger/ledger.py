@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from model_sidecar.errors import ConflictError, RequestIdReusedError, StoreError
 from model_sidecar.ledger.backend import Backend, GenerationTakenError
 from model_sidecar.ledger.chain import broken, check_link, validate_request_id
 from model_sidecar.ledger.commit import Commit, Intent, conflict, record_after
-from model_sidecar.ledger.face import Identity, PointerFace, Reading
+from model_sidecar.ledger.face import Identity, PointerFace, Reading, Standing
 from model_sidecar.ledger.history import History
 from model_sidecar.ledger.memory import Memory
 from model_sidecar.ledger.reconcile import Decision, Follow, interpret, is_external
@@ -107,6 +107,9 @@ class Ledger(History):
         # The pointer first: a head that is newer than the pointer is an everyday lag, a pointer that is newer than the
         # head would look like somebody's edit.
         reading = self._face.read()
+        if reading.is_ours and self._backend.unsupported():
+            # Nothing can be recorded here, so that the pointer is followed, as on a store that others write.
+            reading = replace(reading, standing=Standing.READ_ONLY)
         try:
             head = self.refresh()
         except StoreError:
