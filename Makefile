@@ -88,7 +88,7 @@ bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
 # ---------------------------------------------------------------------------------------------- long proofs
 .PHONY: power-loss
 power-loss: venv ## cut the power after every call of every operation, and recover (minutes; ARGS='--seed 1 --states 20000')
-	@cd tests && ../$(BIN)/python -m support.power_cuts $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m support.power_cuts $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- generated files
 .PHONY: proto docs lock

@@ -200,7 +200,7 @@ def test_a_record_in_doubt_is_answered_only_when_it_is_safe(registry: Registry) 
     ledger = registry.open(disk=disk)
     commit(ledger, A)
     wanted = intent(B, request_id="doubtful")
-    disk.fail("fsync", errno.EIO, skip=1, times=2)
+    disk.fail("fsync", errno.EIO, skip=disk.syncs_to_lay, times=2)
 
     for _ in range(2):
         with pytest.raises(CommitStateUnknownError):

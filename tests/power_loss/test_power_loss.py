@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_without_fsync_something_is_lost(place: Path, forgotten: str) -> None:
 def after_the_worst(disk: RecordingDisk, place: Path) -> Path:
     """A store as a power cut leaves it now that takes all with it that was not synced."""
     trace = disk.trace
-    trace.states(cut=len(trace.steps), kind="dropped", chance=CHANCE).lay(place / "after")
+    trace.state(cut=len(trace.steps), kind="dropped", chance=CHANCE).lay(place / "after")
     return place / "after"
 
 
@@ -83,6 +84,31 @@ def test_a_record_stands_in_a_ledger_that_somebody_else_put_back_and_was_killed(
     disk.rename(registry.directory.with_name("other"), registry.directory)
     record = commit(running, B).record
     assert Registry(after_the_worst(disk, place), make=False).open().refresh() == record
+
+
+def test_a_record_does_not_outlive_the_one_it_stands_upon(place: Path) -> None:
+    """Two processes are killed, each when its record has just appeared: a cut leaves no gap."""
+    registry = Registry(place / "store")
+    disk = RecordingDisk(registry.model_directory.parent)
+    commit(registry.open(disk=disk, face_disk=disk), A)
+    disk.rest()
+    for generation in (2, 3):
+        for calls in itertools.count():
+            disk.kill(after_calls=calls)
+            with pytest.raises(KilledError):
+                commit(registry.open(disk=disk, face_disk=disk), A)
+            if registry.slot(generation).exists():
+                break
+    found = set()
+    for number in range(60):
+        kind = ("reordered", "subset")[number % 2]
+        state = disk.trace.state(cut=len(disk.trace.steps), kind=kind, chance=random.Random(number))
+        state.lay(place / "after")
+        head = Registry(place / "after", make=False).open().refresh()
+        assert head is not None
+        found.add(head.generation)
+        shutil.rmtree(place / "after")
+    assert found == {2, 3}, "the first one is there, for the second one's writer has waited for it"
 
 
 def test_a_rollback_that_waits_to_be_recorded_stands(place: Path) -> None:

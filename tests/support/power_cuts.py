@@ -150,7 +150,7 @@ def deploy_in_doubt(scene: Scene) -> None:
     """A sync after the record was moved in fails, and the same request is asked again."""
     ledger, wanted = scene.ledger(), intent(B)
     scene.commit(ledger, intent(A))
-    scene.disk.fail_sync(skip=2)
+    scene.disk.fail_sync(skip=3)
     with suppress(CommitStateUnknownError):
         scene.commit(ledger, wanted)
     scene.commit(ledger, wanted)
@@ -332,7 +332,7 @@ def cut_power(
         for name, left in in_turn.items():
             while left:
                 cut = left.pop()
-                state = cut.trace.states(cut=cut.after, kind=cut.kind, chance=random.Random(cut.seed))
+                state = cut.trace.state(cut=cut.after, kind=cut.kind, chance=random.Random(cut.seed))
                 if (known := (name, cut.links, state.digest())) not in seen:
                     seen.add(known)
                     tally.by_operation[name] += 1

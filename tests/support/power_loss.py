@@ -5,7 +5,7 @@ a name, once its directory was; until then each write and each change of a name 
 and a write in part, and a file may have its new size before its bytes. Only a rename within one directory is all or
 nothing as far as its target goes: no file system that is worth a ledger loses both.
 
-`RecordingDisk` notes every call by the identity of what it changes, not by path; `Trace.states` makes the trees that a cut
+`RecordingDisk` notes every call by the identity of what it changes, not by path; `Trace.state` makes the trees that a cut
 after any call could leave.
 """
 
@@ -87,7 +87,7 @@ class Trace:
     nodes: dict[int, Node] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
-    def states(self, *, cut: int, kind: str, chance: random.Random) -> State:
+    def state(self, *, cut: int, kind: str, chance: random.Random) -> State:
         """One tree that a power cut after `cut` steps could leave."""
         durable, pending = self._at(cut)
         kept = _kept(pending, kind, chance)

@@ -83,6 +83,7 @@ class FileBackend:
         temporary = temporary_beside(self._path(generation))
         try:
             filling, now_s = self._lay(temporary, content)
+            self._secure_earlier()
             self._move(filling, temporary, generation, content)
         finally:
             discard(self._disk, temporary)
@@ -187,6 +188,14 @@ class FileBackend:
             raise
         self._unsupported = False
         return filling
+
+    def _secure_earlier(self) -> None:
+        """Wait until the names of all earlier records are on the disk: a power cut must not leave this one without them.
+
+        Who wrote them may not have come to it yet, or was killed before.
+        """
+        with store_faults(self._directory, doing="record in"):
+            sync_directory(self._disk, self._directory)
 
     def _make_directory(self) -> None:
         for directory in (*self._directory.parents[1::-1], self._directory):
