@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -27,30 +30,38 @@ _MARKS = {True: "ok    ", False: "FAILED", None: "-     "}
     help="Only these models; all by default.",
 )
 @option("--allow-external-data", is_flag=True, help="Accept weights in listed files of their own.")
-def command(store: Path, models: tuple[ModelName, ...], *, allow_external_data: bool) -> None:
-    """Try what the ledger relies on, then read every ledger and hash every version.
+@option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="For people, or for programs."
+)
+def command(store: Path, models: tuple[ModelName, ...], output: str, *, allow_external_data: bool) -> None:
+    """Try what ledger and store rely on, then read every ledger and hash every version.
 
-    Tried are exclusive link, rename, fsync and file events, in a directory of their own that is removed again.
+    Tried are exclusive link, rename, fsync, file events, times and free space, in a directory of their own that is
+    removed again. Of each that is not as it should be, it is said what a sidecar does then.
 
     Exits 0 when all is well, 1 when the mount or a ledger is not or a model is not there, 4 when only versions are not.
     """
     with told():
-        from model_sidecar.app.store_check import check_models, check_mount, models_to_check
+        from model_sidecar.app.mount_check import check_mount
+        from model_sidecar.app.store_check import check_models, models_to_check
 
         chosen = models_to_check(store, models)
-        mount = list(check_mount(store))
-        click.echo(f"mount      {store.absolute()}")
-        for finding in mount:
+        if output == "text":
+            click.echo(f"mount      {store.absolute()}")
+        findings = []
+        for finding in chain(
+            check_mount(store), check_models(store, chosen, allow_external_data=allow_external_data)
+        ):
+            findings.append(finding)
+            if output == "text":
+                click.echo(
+                    f"  {_MARKS[finding.ok]}  {finding.what}{': ' if finding.detail else ''}{finding.detail}"
+                )
+        if output == "json":
             click.echo(
-                f"  {_MARKS[finding.ok]}  {finding.what}{': ' if finding.detail else ''}{finding.detail}"
+                json.dumps({"store": str(store.absolute()), "findings": [asdict(each) for each in findings]})
             )
-        worst = Exit.DONE if all(finding.ok is not False for finding in mount) else Exit.REFUSED
-        for finding in check_models(store, chosen, allow_external_data=allow_external_data):
-            click.echo(
-                f"  {_MARKS[finding.ok]}  {finding.what}{': ' if finding.detail else ''}{finding.detail}"
-            )
-            if finding.ok is False and worst is Exit.DONE:
-                worst = Exit.NOT_VERIFIED if finding.of_version else Exit.REFUSED
-            elif finding.ok is False and not finding.of_version:
-                worst = Exit.REFUSED
-        sys.exit(worst)
+        failed = [each for each in findings if each.ok is False]
+        if any(not each.of_version for each in failed):
+            sys.exit(Exit.REFUSED)
+        sys.exit(Exit.NOT_VERIFIED if failed else Exit.DONE)

@@ -32,11 +32,11 @@ def exclusive_link(disk: Disk, scratch: Path) -> str:
         write_file(disk, path, [path.name.encode()])
     if refusal := _refusal(lambda: disk.link(theirs, slot), _NOT_OFFERED):
         return f"link is not offered ({_said(refusal)})"
+    if not _holds(disk, slot, theirs.name):
+        return "link says that it gave a name, and nothing has it"
     refusal = _refusal(lambda: disk.link(ours, slot), _NOT_OFFERED | {errno.EEXIST})
     if not _holds(disk, slot, theirs.name):
-        return (
-            "link replaces what has the name already" if refusal is None else "what was linked is not there"
-        )
+        return "link replaces what has the name already"
     if refusal is None:
         return "link says that it gave a name which was taken"
     if refusal.errno != errno.EEXIST:

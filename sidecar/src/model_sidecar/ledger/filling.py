@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from model_sidecar.disk.calls import Disk
-from model_sidecar.disk.promises import durable_names, exclusive_directory, exclusive_link
+from model_sidecar.disk.promises import durable_files, durable_names, exclusive_directory, exclusive_link
 from model_sidecar.disk.steps import discard, temporary_beside, write_directory, write_file
 from model_sidecar.errors import Reason, RefusedError
 
@@ -77,7 +77,7 @@ def choose_filling(disk: Disk, directory: Path) -> Filling:
     scratch = temporary_beside(directory / "self-test")
     try:
         disk.mkdir(scratch)
-        found = durable_names(disk, scratch)
+        found = durable_files(disk, scratch) or durable_names(disk, scratch)
         if not found:
             linked = exclusive_link(disk, scratch)
             if not linked:
