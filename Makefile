@@ -83,7 +83,15 @@ fix: venv ## format, and mend what lint can mend itself
 	@$(BIN)/ruff format --quiet .
 
 bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
-	@for each in benchmarks/[a-z]*.py; do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
+	@for each in $(filter-out benchmarks/overload.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
+
+# ---------------------------------------------------------------------------------------------- overload and shutdown
+.PHONY: overload terminations
+overload: venv ## ten times the capacity: goodput that is left, refusals by code, health and rollbacks meanwhile (minutes)
+	@$(BIN)/python benchmarks/overload.py $(ARGS)
+
+terminations: venv ## 200 times SIGTERM under load: how every request ended (a quarter of an hour)
+	@$(BIN)/python tests/support/terminations.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- long proofs
 .PHONY: power-loss

@@ -220,7 +220,7 @@ class OverloadedError(SidecarError):
 
 
 class DeadlineOverError(SidecarError):
-    """The caller no longer waits, so no work was done."""
+    """The caller no longer waits, or the server waits no longer: the work was not done, or stopped amid."""
 
     default_reason = Reason.DEADLINE_OVER
 
