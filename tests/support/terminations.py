@@ -146,7 +146,7 @@ def _outcome(trailers: bytes) -> str:
         return "OK"
     if status == _UNAVAILABLE and b"going down" in trailers:
         return "refused: DRAINING"
-    return f"lost: status {status}"
+    return f"lost: status {status}, {trailers[-120:]!r}"
 
 
 def counting(turns: int) -> bytes:

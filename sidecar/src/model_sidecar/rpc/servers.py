@@ -38,9 +38,9 @@ _START_S = 30.0
 # two servers is waited for so long at most, all calls of `stop` and `drain` together.
 _STOP_S = 1.0
 _SETTLE_S = 2.0
-_QUIET_S = 0.1
+_QUIET_S = 0.25
 _SEND_S = 0.25
-_HELD_S = 0.5
+_HELD_S = 2.0
 _TOLD_S = 0.2
 _TELL_S = 1.0
 _SPARE_THREADS = 8
@@ -96,7 +96,7 @@ class DataServer:
         self._bound: Future[tuple[Address, ...]] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
-        self._settled_at = 0.0  # in the loop's time
+        self._settled_at = self._held_until = 0.0  # in the loop's time
         self._given_up_at = float("inf")  # monotonic
         self._thread = threading.Thread(target=self._run, name="data-plane", daemon=True)
 
@@ -129,6 +129,7 @@ class DataServer:
     def _end(self, grace_s: float) -> None:
         loop = asyncio.get_running_loop()
         self._settled_at = loop.time() + min(grace_s, _SETTLE_S)
+        self._held_until = loop.time() + min(grace_s, _SETTLE_S + _HELD_S)
         self._inference.drain(self._over.set)
         loop.call_later(grace_s, self._over.set)
 
@@ -150,7 +151,7 @@ class DataServer:
             await server.stop(None)  # given up
             return
         self._inference.hold_refusals()
-        await self._quiet(until=asyncio.get_running_loop().time() + _HELD_S)
+        await self._quiet(until=self._held_until)
         # Once only: grpc.aio (1.85) crashes the process where two stops overlap.
         if not self._inference.holds_refusals:
             # The grace is for answers that are computed and not yet sent; watches of health use it up, so it is short.
