@@ -190,6 +190,7 @@ SERVE = {
     "file-events": False,
     "max-message": 1024,
     "allow-external-data": True,
+    "swap-mode": "unload-first",
     "load-timeout": "90s",
     "load-memory": "2GiB",
     "threads": 3,

@@ -18,7 +18,7 @@ from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.manifest_reading import parse_manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
-from model_sidecar.serving.loading import Preparation
+from model_sidecar.serving.loading import MakeRoom, Preparation
 
 VECTOR = Signature((TensorSpec("x", Datatype.FP32, (-1, 2)),), (TensorSpec("y", Datatype.FP32, (-1, 2)),))
 
@@ -90,9 +90,16 @@ class Shelf:
         self.gates[version] = threading.Event()
         return self.gates[version]
 
-    def prepare(self, version: Version, manifest: Digest | None, *, ordered: bool = False) -> Preparation:
+    def prepare(
+        self,
+        version: Version,
+        manifest: Digest | None,
+        *,
+        ordered: bool = False,
+        make_room: MakeRoom | None = None,
+    ) -> Preparation:
         """A loaded model, or the failure that was arranged."""
-        del ordered
+        del ordered, make_room
         self.attempts[version] += 1
         if version in self.gates:
             self.begun[version].set()

@@ -26,6 +26,13 @@ class StandbyPolicy(StrEnum):
     NONE = "none"
 
 
+class SwapMode(StrEnum):
+    """What happens where memory does not suffice for the live version and the next beside it."""
+
+    OVERLAP = "overlap"
+    UNLOAD_FIRST = "unload-first"
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen: a Unix socket's path, or a TCP host and port (port 0: any free one)."""
@@ -66,6 +73,7 @@ class ServeSettings:
     file_events: bool = True
     max_message_bytes: int = 64 << 20
     allow_external_data: bool = False
+    swap_mode: SwapMode = SwapMode.OVERLAP
     load_timeout_s: float = 120.0
     load_memory_bytes: int | None = None
     threads: int = 0

@@ -130,6 +130,14 @@ class StoreUnreadable(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class GaveWay(Event):
+    """The live version left memory for one that has no room beside it: nothing answers until that does, or this again."""
+
+    version: Version
+    manifest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Draining(Event):
     """The sidecar is going down: no new request is taken."""
 

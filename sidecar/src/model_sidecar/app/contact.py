@@ -14,6 +14,7 @@ from model_sidecar.model.session import RUNTIME
 from model_sidecar.model.trial import Limits, Trials
 from model_sidecar.release.manifest import MODEL, PREPROCESSING, FileEntry, Manifest, Role
 from model_sidecar.release.names import ModelName, Version
+from model_sidecar.serving.loading import MakeRoom
 from model_sidecar.serving.quarantine import Quarantine, Subject
 from model_sidecar.store.verifying import VerifiedVersion
 
@@ -26,6 +27,8 @@ _CHILD = 32 << 20
 """A child's own memory: interpreter, numpy, onnxruntime (measured: 22 MiB of it private)."""
 _ONNX_FACTOR = 2
 """Loading takes at its peak 1.5 times a file of two large tensors and 2.2 times one of 2,000 small ones (measured)."""
+_ESTIMATED = f"an estimate, {_ONNX_FACTOR} times its ONNX files"
+_SETTLE_S, _SETTLE_LOOK_S = 10.0, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +49,10 @@ class Contact:
     memory_bytes: int | None = None
     left: Callable[[], Left | None] = memory_left
 
-    def admit(self, model: ModelName, manifest: Manifest, *, ordered: bool) -> None:
+    def admit(self, model: ModelName, manifest: Manifest, *, ordered: bool, room_can_be_made: bool) -> None:
         """Refuse a version before anything of it is copied into memory.
+
+        Where room can be made for it, only its bytes must fit: nothing gives way to what is not verified.
 
         Raises:
             QuarantinedError: it did harm before.
@@ -57,15 +62,14 @@ class Contact:
         self.quarantine.check(subject, self._limits(), ordered=ordered)
         known = self.quarantine.passed(subject)
         sealed = sum(entry.size or 0 for entry in manifest.files.values())
-        if known is not None:
+        if room_can_be_made:
+            self._check_room(subject.version, sealed, "its bytes")
+        elif known is not None:
             self._check_room(subject.version, sealed + known.took_bytes, "its bytes, and what its trial took")
-            return
-        onnx = sum(entry.size or 0 for name, entry in manifest.files.items() if _is_loaded(name, entry))
-        need = sealed + _CHILD + onnx * _ONNX_FACTOR
-        why = f"an estimate: its bytes, and {_ONNX_FACTOR} times those of its ONNX files"
-        self._check_room(subject.version, need, why)
+        else:
+            self._check_room(subject.version, sealed + _estimate(manifest), f"its bytes, and {_ESTIMATED}")
 
-    def try_out(self, verified: VerifiedVersion) -> float | None:
+    def try_out(self, verified: VerifiedVersion, *, make_room: MakeRoom | None = None) -> float | None:
         """Have a version tried that was not before, and see that there is room to load it.
 
         Returns the seconds that its trial took; None where it needed none.
@@ -76,6 +80,7 @@ class Contact:
         subject = _subject(verified)
         passed, took_s = self.quarantine.passed(subject), None
         if passed is None:
+            self._check_room(verified.version, _estimate(verified.manifest), _ESTIMATED, make_room)
             began, limits = time.monotonic(), self._limits()
             try:
                 passed = self.trials.hold(verified, limits)
@@ -86,7 +91,7 @@ class Contact:
             took_s = time.monotonic() - began
             took = _mib(passed.took_bytes)
             log.info("%s passed its trial in %.3f s; it took %s of memory", verified.version, took_s, took)
-        self._check_room(verified.version, passed.took_bytes, "what its trial took")
+        self._check_room(verified.version, passed.took_bytes, "what its trial took", make_room)
         return took_s
 
     @contextmanager
@@ -106,9 +111,12 @@ class Contact:
         left = self.left()
         return Limits(self.timeout_s, None if left is None else max(0, left.bytes - _RESERVE - _CHILD))
 
-    def _check_room(self, version: Version, need: int, why: str) -> None:
-        left = self.left()
-        if left is not None and left.bytes - _RESERVE < need:
+    def _check_room(self, version: Version, need: int, why: str, make_room: MakeRoom | None = None) -> None:
+        """Have room made as long as memory is short; MEMORY_SHORT where that is not enough."""
+        while (left := self.left()) is not None and left.bytes - _RESERVE < need:
+            if make_room is not None and make_room():
+                self._wait_for(need)
+                continue
             raise ShortageError(
                 f"loading version {version} takes about {_mib(need)} ({why}), and {_mib(left.bytes)} is left "
                 f"({left.source}; {_mib(_RESERVE)} of it is kept for requests). Give the sidecar more memory, keep fewer "
@@ -118,6 +126,15 @@ class Contact:
                 needed_bytes=need,
                 left_bytes=left.bytes,
             )
+
+    def _wait_for(self, need: int) -> None:
+        """Until what gave way has given its memory back: its last requests are answered first."""
+        end = time.monotonic() + _SETTLE_S
+        while time.monotonic() < end:
+            left = self.left()
+            if left is None or left.bytes - _RESERVE >= need:
+                return
+            time.sleep(_SETTLE_LOOK_S)
 
 
 def first_contact(*, allow_external_data: bool) -> Contact:
@@ -129,6 +146,12 @@ def first_contact(*, allow_external_data: bool) -> Contact:
 
 def _subject(verified: VerifiedVersion) -> Subject:
     return Subject(model=verified.model, version=verified.version, identity=verified.manifest.digest)
+
+
+def _estimate(manifest: Manifest) -> int:
+    """What a version takes that nobody has measured yet."""
+    onnx = sum(entry.size or 0 for name, entry in manifest.files.items() if _is_loaded(name, entry))
+    return _CHILD + onnx * _ONNX_FACTOR
 
 
 def _is_loaded(name: str, listed: FileEntry) -> bool:

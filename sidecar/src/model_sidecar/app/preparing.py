@@ -15,7 +15,7 @@ from model_sidecar.model.rehearsal import rehearse
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
-from model_sidecar.serving.loading import Preparation, Prepare
+from model_sidecar.serving.loading import MakeRoom, Preparation, Prepare
 from model_sidecar.store.verifying import VerifiedVersion
 
 
@@ -48,14 +48,22 @@ def preparer(
     process; without, only versions may come that are trusted not to end this one.
     """
 
-    def prepare(version: Version, manifest: Digest | None, *, ordered: bool = False) -> Preparation:
+    def prepare(
+        version: Version,
+        manifest: Digest | None,
+        *,
+        ordered: bool = False,
+        make_room: MakeRoom | None = None,
+    ) -> Preparation:
         began = time.monotonic()
         phases_s: dict[str, float] = {}
-        admit = partial(contact.admit, model, ordered=ordered) if contact is not None else None
+        admit = None
+        if contact is not None:
+            admit = partial(contact.admit, model, ordered=ordered, room_can_be_made=make_room is not None)
         with store.verify(model, version, expected_manifest=manifest, admit=admit) as verified:
             phases_s["verify"] = time.monotonic() - began
             if contact is not None:
-                tried_s = contact.try_out(verified)
+                tried_s = contact.try_out(verified, make_room=make_room)
                 if tried_s is not None:
                     phases_s["trial"] = tried_s
             with contact.touching(verified) if contact is not None else nullcontext():

@@ -17,7 +17,7 @@ from model_sidecar.app.crashes import last_words_kept
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.preparing import preparer
 from model_sidecar.app.state_dir import StateDirectory
-from model_sidecar.config import Address, ServeSettings, StandbyPolicy
+from model_sidecar.config import Address, ServeSettings, StandbyPolicy, SwapMode
 from model_sidecar.errors import ConfigurationError, SidecarError, StoreError
 from model_sidecar.events import Draining, Event, Listener, Site
 from model_sidecar.model.graph import named_in
@@ -240,6 +240,7 @@ class Sidecar:
             loader=Loader(prepare, name=f"load-{model}", give_up=trials.stop),
             board=board,
             keep_standby=keep_standby,
+            may_give_way=settings.swap_mode is SwapMode.UNLOAD_FIRST,
             on_event=self._tell,
         )
         watch: Watch | None = None

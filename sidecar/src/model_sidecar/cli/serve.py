@@ -11,7 +11,14 @@ import click
 from model_sidecar.app import endings
 from model_sidecar.cli.exits import Exit, told
 from model_sidecar.cli.options import Parsed, config_option, option
-from model_sidecar.config import ServeSettings, StandbyPolicy, parse_address, parse_duration, parse_size
+from model_sidecar.config import (
+    ServeSettings,
+    StandbyPolicy,
+    SwapMode,
+    parse_address,
+    parse_duration,
+    parse_size,
+)
 from model_sidecar.errors import ConfigurationError
 from model_sidecar.release.names import parse_environment, parse_model
 
@@ -97,6 +104,13 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     help="Accept models whose weights lie in listed files of their own.",
 )
 @option(
+    "--swap-mode",
+    type=click.Choice([each.value for each in SwapMode]),
+    default=SwapMode.OVERLAP.value,
+    help="Where memory does not suffice for two versions: refuse the next, or let the standby and then the live one leave "
+    "first (nothing answers until the next does).",
+)
+@option(
     "--load-timeout",
     "load_timeout_s",
     type=_DURATION,
@@ -171,7 +185,8 @@ def command(log_format: str, log_level: str, **given: Any) -> None:
     """
     endings.block()  # first of all
     with told():
-        settings = ServeSettings(**{**given, "standby": StandbyPolicy(given["standby"])})
+        chosen = {"standby": StandbyPolicy(given["standby"]), "swap_mode": SwapMode(given["swap_mode"])}
+        settings = ServeSettings(**{**given, **chosen})
         # Not at the top: this is what loads onnxruntime and grpc, and `--help` should not wait for them.
         from model_sidecar.app.serve import run
 

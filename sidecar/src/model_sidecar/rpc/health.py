@@ -1,7 +1,7 @@
 """grpc.health.v1 on both servers, from one board: SERVING means "can answer now".
 
 A model is SERVING from its first published version until the sidecar drains: a later candidate that fails changes
-nothing. "" and "readiness" are SERVING when every model is; "liveness" as long as the process answers.
+nothing. (Under `--swap-mode unload-first`, it is NOT_SERVING while the live version has given way to the next.) "" and "readiness" are SERVING when every model is; "liveness" as long as the process answers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from model_sidecar.errors import NotFoundError, Reason
-from model_sidecar.events import Draining, Event, Published
+from model_sidecar.events import Draining, Event, GaveWay, Published
 from model_sidecar.release.names import ModelName
 from model_sidecar_client.wire import services
 
@@ -51,6 +51,9 @@ class HealthBoard:
                 changes: dict[str, Any] = {event.site.model: _SERVING}
                 if not self._waiting:
                     changes |= dict.fromkeys(_OVERALL, _SERVING)
+            elif isinstance(event, GaveWay):
+                self._waiting.add(event.site.model)
+                changes = dict.fromkeys((*_OVERALL, event.site.model), _NOT_SERVING)
             elif isinstance(event, Draining):
                 self._draining = True
                 changes = {service: _NOT_SERVING for service in self._statuses if service != LIVENESS}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from model_sidecar.errors import ConflictError, Reason, VerificationError
-from model_sidecar.events import Committed, Listener, Published, Restated, Site, StandbyReady
+from model_sidecar.events import Committed, GaveWay, Listener, Published, Restated, Site, StandbyReady
 from model_sidecar.ledger.commit import Commit, Intent
 from model_sidecar.ledger.record import Record
 from model_sidecar.release.digests import Digest
@@ -159,13 +159,30 @@ class Flip:
             )
         )
 
-    def stand_by(self, model: Model, *, generation: int) -> None:
+    def stand_by(self, model: Model, *, generation: int | None) -> None:
         """Keep this model as the standby, if there is none yet; `generation` is the one it was live under."""
         if self._stage.residents().standby is not None:
             self.drop(model)
             return
         self._stage.stand_by(model, generation=generation)
         self._on_event(StandbyReady(self._site, model.version, model.manifest.digest))
+
+    def make_room(self) -> Residents | None:
+        """Let what can be done without leave memory: the candidate and the standby, and when called again the live model.
+
+        Returns who was on the stage before the live one gave way; None where it did not.
+        """
+        residents = self._stage.residents()
+        if self._candidate is not None or residents.standby is not None:
+            self.forget_candidate()
+            self._stage.give_up_standby()
+            return None
+        if residents.live is None:
+            return None
+        # The event first: nobody is to be sent here any more.
+        self._on_event(GaveWay(self._site, residents.live.version, residents.live.manifest.digest))
+        self._stage.give_way()
+        return residents
 
     def keep(self, ready: Preparation) -> None:
         """Keep this model at hand as the candidate, in place of another."""

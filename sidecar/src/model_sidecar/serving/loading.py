@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from model_sidecar.errors import Reason, SidecarError, VerificationError
@@ -26,13 +27,28 @@ class Preparation:
     golden_examples: int
 
 
+MakeRoom = Callable[[], bool]
+"""Gives up memory that another version holds, in the background; False where there is none to be given up."""
+
+
 class Prepare(Protocol):
     """Verifies, tries, loads and warms a version."""
 
-    def __call__(self, version: Version, manifest: Digest | None, *, ordered: bool = False) -> Preparation:
+    def __call__(
+        self,
+        version: Version,
+        manifest: Digest | None,
+        *,
+        ordered: bool = False,
+        make_room: MakeRoom | None = None,
+    ) -> Preparation:
         """The version, of this identity if one is given; raises our errors.
 
-        `ordered`: an operator asks for it, so that also one is tried again that was refused for what it did.
+        Args:
+            version: which one.
+            manifest: its identity, if it is known.
+            ordered: an operator asks for it, so that also one is tried again that was refused for what it did.
+            make_room: what to call where memory is short; None: nothing may be given up for this version.
         """
 
 
@@ -52,9 +68,11 @@ class Loader:
         manifest: Digest | None,
         done: Callable[[Preparation | SidecarError], None],
         ordered: bool = False,
+        make_room: MakeRoom | None = None,
     ) -> None:
-        """Prepare this version, and hand over what came of it; `ordered` as in `Prepare`."""
-        self._thread.submit(self._run, version, manifest, done, ordered=ordered)
+        """Prepare this version, and hand over what came of it; `ordered` and `make_room` as in `Prepare`."""
+        prepare = partial(self._prepare, version, manifest, ordered=ordered, make_room=make_room)
+        self._thread.submit(self._run, prepare, version, done)
 
     def stop(self) -> None:
         """Begin nothing new. What is under way and cannot be given up is left to end by itself."""
@@ -63,15 +81,13 @@ class Loader:
 
     def _run(
         self,
+        prepare: Callable[[], Preparation],
         version: Version,
-        manifest: Digest | None,
         done: Callable[[Preparation | SidecarError], None],
-        *,
-        ordered: bool,
     ) -> None:
         began = time.monotonic()
         try:
-            done(self._prepare(version, manifest, ordered=ordered))
+            done(prepare())
         except SidecarError as error:
             done(error)
         except Exception as error:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from model_sidecar.errors import Reason, SidecarError
@@ -37,6 +38,9 @@ from model_sidecar.serving.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
+_ROOM_S = 30.0
+"""How long the loader waits for the manager, who commits in between."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Sighted:
@@ -60,6 +64,14 @@ class _Done:
 
 
 @dataclass(frozen=True, slots=True)
+class _Short:
+    """The loader has no room for what it loads; whether anything was given up for it."""
+
+    load: _Load
+    gave: Future[bool]
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     """End."""
 
@@ -77,6 +89,7 @@ class Manager:
         loader: Loader,
         board: StatusBoard,
         keep_standby: bool,
+        may_give_way: bool = False,
         on_event: Listener,
     ) -> None:
         self._site = site
@@ -86,10 +99,11 @@ class Manager:
         self._emergency = emergency
         self._loader = loader
         self._board = board
+        self._may_give_way = may_give_way
         self._on_event = on_event
         self._look_again: Callable[[], None] = lambda: None
 
-        self._inbox: queue.SimpleQueue[_Sighted | Ordered | _Done | _Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Sighted | Ordered | _Done | _Short | _Stop] = queue.SimpleQueue()
         # A slot, not a queue: of forty flips in two seconds the last counts.
         self._news: Sighting | Unseen | None = None
         self._thread = threading.Thread(target=self._run, name=f"manager-{site.model}", daemon=True)
@@ -148,7 +162,7 @@ class Manager:
                     message.fail(error)
             self._post()
 
-    def _handle(self, message: _Sighted | Ordered | _Done | _Stop) -> None:
+    def _handle(self, message: _Sighted | Ordered | _Done | _Short | _Stop) -> None:
         match message:
             case _Sighted():
                 self._take_in_news(self._news)
@@ -157,6 +171,8 @@ class Manager:
             case _Done(load=load, result=result):
                 self._loading = None
                 self._loaded(load.purpose, result)
+            case _Short(load=load, gave=gave):
+                gave.set_result(load is self._loading and self._make_room())
             case _Stop():
                 self._stopping = True
                 if self._loading is not None and isinstance(self._loading.purpose, Accepted):
@@ -180,7 +196,9 @@ class Manager:
                 raise AssertionError("news is stored before it is announced")
 
     def _take_in(self, sighting: Sighting) -> None:
-        problem = self._wishes.take_in(sighting, nothing_live=self._flip.residents().live is None)
+        problem = self._wishes.take_in(
+            sighting, nothing_live=self._flip.residents().live is None and not self._reserve.owes
+        )
         if problem is not None:
             self._pointer_problem = problem.reason
             self._refused(problem, None)
@@ -254,8 +272,27 @@ class Manager:
             manifest=manifest,
             done=lambda result: self._inbox.put(_Done(load, result)),
             ordered=isinstance(purpose, Accepted),
+            make_room=partial(self._short, load) if self._may_give_way and _is_meant(purpose) else None,
         )
         self._post()
+
+    def _short(self, load: _Load) -> bool:
+        """On the loader's thread: have room made for what it loads."""
+        short = _Short(load, Future())
+        self._inbox.put(short)
+        try:
+            return short.gave.result(_ROOM_S)
+        except TimeoutError:  # the manager has ended
+            return False
+
+    def _make_room(self) -> bool:
+        before = self._flip.residents()
+        if before.live is None or self._stopping:
+            return False
+        left = self._flip.make_room()
+        if left is not None and left.live is not None:
+            self._reserve.gave_way(left.live.version, left.live.manifest.digest, generation=left.generation)
+        return True
 
     def _loaded(self, purpose: Accepted | Refusal | Spare, result: Preparation | SidecarError) -> None:
         if isinstance(result, Preparation):
@@ -273,7 +310,7 @@ class Manager:
             case Refusal(), Preparation():
                 self._flip.keep(result)
             case Refusal(), SidecarError():
-                self._pursuit.refuse(purpose, result)
+                self._pursuit.refuse(purpose, result, at_a_price=self._reserve.owes)
                 self._reserve.note(result.reason, generation=purpose.wanted.generation)
             case Spare(), Preparation():
                 self._place(purpose, result)
@@ -317,3 +354,10 @@ class Manager:
                 last_look=self._last_look,
             )
         )
+
+
+def _is_meant(purpose: Accepted | Refusal | Spare) -> bool:
+    """Whether the version is to be live, and not only to stand by or to be looked at."""
+    if isinstance(purpose, Accepted):
+        return not purpose.ordered.order.validate_only
+    return isinstance(purpose, Refusal)

@@ -77,10 +77,15 @@ class Pursuit:
         wanted = self._wishes.wanted
         self._flip.publish(ready, generation=wanted.generation if wanted else None, since=since)
 
-    def refuse(self, refusal: Refusal, error: SidecarError) -> None:
-        """The wish cannot be granted: tell it, and do not try it again before something changes."""
+    def refuse(self, refusal: Refusal, error: SidecarError, *, at_a_price: bool = False) -> None:
+        """The wish cannot be granted: tell it, and do not try it again before something changes.
+
+        `at_a_price`: what was live had to leave for the try, so that it is not repeated by itself.
+        """
         self._troubles.tell_once(error, version=refusal.wanted.version, generation=refusal.wanted.generation)
-        if isinstance(error, StoreError | ShortageError):
+        if at_a_price:
+            pass
+        elif isinstance(error, StoreError | ShortageError):
             refusal = replace(refusal, retry_at=_soon())
         elif refusal.wanted.generation is not None and self._flip.residents().live is None:
             # Nothing answers until the head is mended, and its directory may be mended while an edit is looked at.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from model_sidecar.errors import Reason
@@ -12,6 +13,7 @@ from model_sidecar.release.names import Version
 from model_sidecar.serving.quarantine import KILLING
 from model_sidecar.serving.stage import Residents
 
+_AGAIN_S = 10.0
 _KILLS = KILLING | {Reason.MODEL_QUARANTINED}
 
 
@@ -21,7 +23,7 @@ class Spare:
 
     version: Version
     manifest: Digest
-    generation: int
+    generation: int | None
 
 
 class Reserve:
@@ -33,11 +35,22 @@ class Reserve:
         self._stood_by_at = 0
         self._stood_in_at = 0
         self._killed: int | None = None
+        self._gave_way: Spare | None = None
+        self._back_at = 0.0
 
     def note(self, reason: Reason, *, generation: int | None) -> None:
         """The wish of this generation was refused; None for one that no record names."""
         if reason in _KILLS and generation is not None:
             self._killed = generation
+
+    @property
+    def owes(self) -> bool:
+        """Whether the live version gave way to one that has not taken its place."""
+        return self._gave_way is not None
+
+    def gave_way(self, version: Version, manifest: Digest, *, generation: int | None) -> None:
+        """The live version left memory for another, which may yet fail."""
+        self._gave_way = Spare(version, manifest, generation)
 
     def wanted(self, residents: Residents) -> Spare | None:
         """What to load now; None for nothing.
@@ -46,6 +59,10 @@ class Reserve:
         where the head kills whoever runs it, a sidecar that has nothing else would answer nobody: the version before it
         then stands in, and Status says that it is not the one that should.
         """
+        if residents.live is not None:
+            self._gave_way = None
+        elif self._gave_way is not None:
+            return self._the_one_before()
         head = self._ledger.head
         if head is None:
             return None
@@ -60,6 +77,13 @@ class Reserve:
             return None
         self._stood_by_at = head.generation
         return _spare(self._ledger.previous_good())
+
+    def _the_one_before(self) -> Spare | None:
+        """What gave way; where it cannot be had back either, again after a while."""
+        if time.monotonic() < self._back_at:
+            return None
+        self._back_at = time.monotonic() + _AGAIN_S
+        return self._gave_way
 
 
 def _spare(record: Record | None) -> Spare | None:

@@ -107,10 +107,11 @@ class Stage:
         """
         self._keep_standby = keep_standby
         self._on_idle = on_idle
-        self._lock = threading.Lock()  # guards the three below and the fields of every slot
+        self._lock = threading.Lock()  # guards the four below and the fields of every slot
         self._live: _Slot | None = None
         self._live_since: datetime | None = None
         self._standby: _Slot | None = None
+        self._gave_way = False
 
     def lease(self, version: str = "") -> Lease:
         """Hold the live model, or the resident one that is asked for by its exact version or as `@previous`.
@@ -123,7 +124,11 @@ class Stage:
         with self._lock:
             slot = self._live if not version else self._find(version)
             if slot is None:
-                raise UnavailableError("no version is live yet: deploy one with `sidecarctl deploy`")
+                raise UnavailableError(
+                    "no version is live at the moment: another is being loaded in its place"
+                    if self._gave_way
+                    else "no version is live yet: deploy one with `sidecarctl deploy`"
+                )
             slot.leases += 1
             return Lease(slot, let_go=self._release)
 
@@ -175,11 +180,27 @@ class Stage:
         for each in idle:
             self._on_idle(each)
 
+    def give_up_standby(self) -> None:
+        """Take the standby off the stage."""
+        self._take_off(live=False)
+
+    def give_way(self) -> None:
+        """Take every model off the stage for another that is to come: until it does, there is no lease to be had."""
+        with self._lock:
+            self._gave_way = True
+        self._take_off(live=True)
+
     def clear(self) -> None:
         """Take every model off the stage, at shutdown."""
+        self._take_off(live=True)
+
+    def _take_off(self, *, live: bool) -> None:
         with self._lock:
-            idle = self._retire([slot for slot in (self._live, self._standby) if slot is not None])
-            self._live = self._standby = None
+            leaving = [self._standby, self._live if live else None]
+            idle = self._retire([slot for slot in leaving if slot is not None])
+            self._standby = None
+            if live:
+                self._live = self._live_since = None
         for each in idle:
             self._on_idle(each)
 

@@ -11,6 +11,7 @@ from model_sidecar.events import (
     Committed,
     Draining,
     Event,
+    GaveWay,
     LoadStarted,
     Prepared,
     Published,
@@ -50,6 +51,9 @@ class EventLog:
                 _tell_of_a_version(event)
             case Committed() | Published() | Restated():
                 _tell_of_the_pointer(event)
+            case GaveWay(version=version):
+                words = f"{version} gives way to one that has no room beside it: nothing answers until that is loaded"
+                _say(event, "gave-way", words, logging.WARNING, version=version)
             case Draining():
                 _say(event, "draining", "going down: no new request is taken")
             case _:
