@@ -2,7 +2,7 @@
 
 Ledger, pointer, version store, source, manager and stage are the product's own. In place of its threads stand methods:
 `look` is what the source does once, `turn` empties the manager's mailbox, `finish_load` is the loader's thread. Only the
-model is a stand-in: it adds the number that its verified bytes say.
+model is a stand-in: it adds the number that its verified bytes say. And nothing is synced, for here only processes die.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from support.ledgers import FaultyDisk
@@ -24,23 +24,44 @@ from model_sidecar.events import Event, Site
 from model_sidecar.ledger.face import PointerFace
 from model_sidecar.ledger.file_backend import FileBackend
 from model_sidecar.ledger.ledger import Ledger
+from model_sidecar.ledger.memory import Memory
+from model_sidecar.ledger.pending import PendingFile
 from model_sidecar.ledger.record import Writer
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Environment, ModelName, Version
 from model_sidecar.release.tensors import Signature
-from model_sidecar.serving.desk import Ordered
+from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
+from model_sidecar.serving.in_hand import Ordered
 from model_sidecar.serving.janitor import Janitor
 from model_sidecar.serving.loading import Loader, Preparation
 from model_sidecar.serving.manager import Manager
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
-from model_sidecar.serving.source import Source
+from model_sidecar.serving.patience import Patience
+from model_sidecar.serving.scribe import Scribe
+from model_sidecar.serving.source import Sighting, Source, Unseen
 from model_sidecar.serving.stage import Model, Stage
 from model_sidecar.serving.status import Status, StatusBoard
 from model_sidecar.store.layout import Layout
 from model_sidecar.store.versions import VersionStore
 
 SITE = Site(ModelName("adder"), Environment("prod"))
+_Result = TypeVar("_Result")
+
+
+class QuickDisk(FaultyDisk):
+    """A disk that can be made to fail, and does not sync: whoever wants to see a power cut looks elsewhere."""
+
+    def fsync(self, fd: int) -> None:
+        self._strike("fsync", after=False)
+
+
+class _Impatience(Patience):
+    """Does the work itself, and so waits for as long as it takes."""
+
+    def call(self, work: Callable[[], _Result], *, limit_s: float | None = None) -> _Result:
+        del limit_s
+        return work()
 
 
 class _InlineJanitor(Janitor):
@@ -89,9 +110,11 @@ class Answered:
 class HandDriven:
     """One sidecar. Errors that are not ours, and KilledError, come out of whatever method met them."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *, state: Path | None = None) -> None:
+        """`state`: what it remembers through its deaths; None: nothing."""
         self.name = name
-        self.disk = FaultyDisk()
+        self.remembers = state is not None
+        self.disk = QuickDisk()
         self._store = VersionStore(root)
         layout = Layout(root)
         self.ledger = Ledger(
@@ -101,14 +124,18 @@ class HandDriven:
             environment=SITE.environment,
             writer=Writer(sidecar=name, host="host-1", software="test"),
             now=lambda: datetime.now(UTC),
+            memory=Memory(state / "ledger.jsonl") if state else None,
         )
+        self.ledger.recall()
         janitor = _InlineJanitor(on_event=_unheard)
         self.stage = Stage(keep_standby=True, on_idle=lambda model: janitor.release(model, site=SITE))
         self.board = StatusBoard(Status(site=SITE, sidecar=name))
+        scribe = Scribe(self.ledger, _Impatience("ledger"))
+        emergency = Emergency(PendingFile(state / "pending.json", disk=QuickDisk()) if state else None)
         flip = Flip(
             SITE,
             stage=self.stage,
-            ledger=self.ledger,
+            scribe=scribe,
             signature_of=self._signature_of,
             janitor=janitor,
             on_event=_unheard,
@@ -117,7 +144,8 @@ class HandDriven:
         self._manager = Manager(
             SITE,
             flip=flip,
-            ledger=self.ledger,
+            scribe=scribe,
+            emergency=emergency,
             loader=cast("Loader", self._loader),
             board=self.board,
             keep_standby=True,
@@ -134,16 +162,18 @@ class HandDriven:
         )
         self.blind: SidecarError | None = None
         """Why the last look failed; None if it did not."""
+        if (record := emergency.recall(self.ledger)) is not None:
+            self._manager._wishes.hold(record)
 
     def look(self) -> None:
         """One look at the store, and what the manager makes of it."""
         try:
-            sighting = self._source.look()
+            news: Sighting | Unseen = self._source.look()
+            self.blind = None
         except SidecarError as error:
             self.blind = error
-            return
-        self.blind = None
-        self._manager.sighted(sighting)
+            news = Unseen(error)
+        self._manager.sighted(news)
         self.turn()
 
     def turn(self) -> None:

@@ -24,6 +24,7 @@ from support.hand_driven import SITE, Answered, HandDriven
 from support.ledgers import KilledError
 from support.manifests import ABSENT
 
+from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.errors import CommitStateUnknownError, ConflictError, Reason, SidecarError
 from model_sidecar.ledger.chain import previous_good
 from model_sidecar.ledger.record import Action, Actor, Record
@@ -42,6 +43,8 @@ from model_sidecar.serving.orders import (
 from model_sidecar.store.layout import Layout
 
 NAMES = ("one", "two", "three")
+FORGETFUL = "three"
+"""The sidecar without a --state-dir."""
 VERSIONS = tuple(Version(f"2024.01.{day}.prod") for day in (10, 12, 15, 17))
 ANA = Actor(id="uid:1000", method="unix-peer", on_behalf_of="")
 
@@ -74,12 +77,14 @@ class Asked:
         open: the attempts that were not answered yet, by sidecar.
         record: what it was answered with; None before, and after somebody has taken that record out of the ledger.
         in_doubt: an attempt ended without saying whether the order was recorded.
+        promised_by: the sidecar where it is in effect without being recorded yet.
     """
 
     order: DeployOrder | RollbackOrder
     open: list[tuple[HandDriven, Future[Outcome]]] = field(default_factory=list)
     record: Record | None = None
     in_doubt: bool = False
+    promised_by: str = ""
 
 
 class Store(RuleBasedStateMachine):
@@ -115,11 +120,15 @@ class Store(RuleBasedStateMachine):
 
     # Versions.
 
-    @initialize()
-    def publish_two(self) -> None:
-        """A store that is worth serving."""
-        for version in VERSIONS[:2]:
+    @initialize(deployed=st.lists(st.sampled_from(VERSIONS[:3]), max_size=4), everybody=st.booleans())
+    def begin(self, deployed: list[Version], everybody: bool) -> None:
+        """A store with three versions, of which some were deployed."""
+        for version in VERSIONS[:3]:
             self.publish(version)
+        for version in deployed:
+            self.simply_deploy(NAMES[0], version)
+        if everybody:
+            self.everybody_looks()
 
     @rule(version=versions)
     def publish(self, version: Version) -> None:
@@ -190,13 +199,22 @@ class Store(RuleBasedStateMachine):
         """Somebody orders a deploy on whatever the head is, and waits for it."""
         self.deploy(name, version, None, quick=True, validate_only=False)
 
-    @rule(name=names, to=targets, base=bases, quick=quickly)
-    def roll_back(self, name: str, to: RollbackTarget, base: int | None, quick: bool) -> None:
+    @rule(name=names, to=targets, base=bases, quick=quickly, emergency=st.booleans())
+    def roll_back(
+        self, name: str, to: RollbackTarget, base: int | None, quick: bool, emergency: bool
+    ) -> None:
         """Somebody orders a rollback."""
         sidecar = self._running(name)
         self._count("rollback")
-        self._give(sidecar, self._asked(RollbackOrder(target=to, **self._order(sidecar, base))))
+        order = RollbackOrder(target=to, emergency=emergency, **self._order(sidecar, base))
+        self._give(sidecar, self._asked(order))
         self._load(sidecar, quick)
+
+    @rule(name=names)
+    def emergency(self, name: str) -> None:
+        """The store is away, and somebody must go back all the same."""
+        self.unmount()
+        self.roll_back(name, ToPrevious(), None, quick=True, emergency=True)
 
     @precondition(lambda self: self.asked)
     @rule(name=names, which=st.integers(0, 10), quick=quickly)
@@ -214,7 +232,8 @@ class Store(RuleBasedStateMachine):
         """A sidecar starts, and is asked before it has looked."""
         if name not in self.sidecars:
             self._count("start")
-            self.sidecars[name] = HandDriven(self.root, name)
+            state = None if name == FORGETFUL else self._place / "state" / name
+            self.sidecars[name] = HandDriven(self.root, name, state=state)
 
     @rule(name=names, quick=quickly)
     def look(self, name: str, quick: bool) -> None:
@@ -355,11 +374,15 @@ class Store(RuleBasedStateMachine):
                 assert before is None, f"{sidecar.name} has stopped answering"
                 continue
             assert self.truth.get((answer.version, answer.manifest)) == answer.constant, answer
-            assert answer.generation is not None
+            if answer.generation is None:
+                promised = any(asked.promised_by == sidecar.name for asked in self.asked)
+                assert promised, f"{sidecar.name} answers without a generation"
+                continue
             record = sidecar.ledger.record(answer.generation)
             assert record is not None
             assert (record.version, record.manifest_sha256) == (answer.version, answer.manifest)
-            if before is not None and before.generation is not None:
+            if before is not None:
+                assert before.generation is not None
                 assert answer.generation >= before.generation, (sidecar.name, before, answer)
             self.seen[sidecar] = answer
 
@@ -397,6 +420,7 @@ class Store(RuleBasedStateMachine):
     def everybody_agrees(self) -> None:
         """I8: every sidecar whose memory the ledger does not contradict serves the head, and the pointer shows it."""
         records = self._records()
+        recorded = {record.request_id for record in records}
         for asked in self.asked:
             assert not asked.open, f"{asked.order} was never answered"
         for sidecar in self.sidecars.values():
@@ -406,6 +430,9 @@ class Store(RuleBasedStateMachine):
                     f"{sidecar.name} is content with a ledger that contradicts it"
                 )
                 continue
+            for asked in self.asked:
+                if asked.promised_by == sidecar.name:
+                    assert asked.order.request_id in recorded, f"{asked.order} was in effect, and got lost"
             answer = sidecar.predict()
             head = records[-1] if records else None
             served = (answer.generation, answer.version) if answer else None
@@ -446,6 +473,8 @@ class Store(RuleBasedStateMachine):
             left = [(who, future) for who, future in asked.open if who is not sidecar]
             asked.in_doubt |= left != asked.open
             asked.open = left
+            if asked.promised_by == name == FORGETFUL:
+                asked.promised_by = ""
 
     def _order(
         self, sidecar: HandDriven, base: int | None, *, validate_only: bool = False
@@ -483,7 +512,10 @@ class Store(RuleBasedStateMachine):
         error, order = future.exception(), asked.order
         if error is None:
             outcome = future.result()
-            if not order.validate_only:
+            if outcome.pending:
+                self._count("in effect before it is recorded")
+                asked.promised_by, asked.in_doubt = sidecar.name, True
+            elif not order.validate_only:
                 self._acknowledge(asked, sidecar, outcome)
             return
         assert isinstance(error, SidecarError), repr(error)
@@ -548,7 +580,7 @@ class Store(RuleBasedStateMachine):
         """The chain on the disk, by a reader who knows nothing else; its links are checked as it is read."""
         if not self.root.exists():
             return []
-        auditor = HandDriven(self.root, "auditor").ledger
+        auditor = open_ledger(self.layout, SITE.model, SITE.environment, sidecar_id="auditor")
         auditor.refresh()
         return [*reversed(auditor.records(limit=10**6))]
 

@@ -196,9 +196,10 @@ class Manager:
                 raise AssertionError("news is stored before it is announced")
 
     def _take_in(self, sighting: Sighting) -> None:
-        problem = self._wishes.take_in(
-            sighting, nothing_live=self._flip.residents().live is None and not self._reserve.owes
-        )
+        # A live version that gave way to a wish counts as if it still answered: the wish is not to be forgotten for it.
+        owed = self._reserve.owed
+        live_generation = owed.generation if owed is not None else self._flip.residents().generation
+        problem = self._wishes.take_in(sighting, live_generation=live_generation)
         if problem is not None:
             self._pointer_problem = problem.reason
             self._refused(problem, None)
@@ -310,7 +311,7 @@ class Manager:
             case Refusal(), Preparation():
                 self._flip.keep(result)
             case Refusal(), SidecarError():
-                self._pursuit.refuse(purpose, result, at_a_price=self._reserve.owes)
+                self._pursuit.refuse(purpose, result, at_a_price=self._reserve.owed is not None)
                 self._reserve.note(result.reason, generation=purpose.wanted.generation)
             case Spare(), Preparation():
                 self._place(purpose, result)

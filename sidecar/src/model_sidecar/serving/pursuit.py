@@ -87,8 +87,10 @@ class Pursuit:
             pass
         elif isinstance(error, StoreError | ShortageError):
             refusal = replace(refusal, retry_at=_soon())
-        elif refusal.wanted.generation is not None and self._flip.residents().live is None:
-            # Nothing answers until the head is mended, and its directory may be mended while an edit is looked at.
+        elif refusal.wanted.generation is not None and (
+            self._wishes.edit_waits or self._flip.residents().live is None
+        ):
+            # The head is not served until it is mended, and its directory may be mended while an edit is looked at.
             refusal = replace(refusal, retry_at=time.monotonic() + _HEAD_RETRY_S)
         self._wishes.refuse(refusal)
 
@@ -113,10 +115,9 @@ class Pursuit:
             self.refuse(self._wishes.as_seen(wanted), error)
             self._flip.forget_candidate()
         else:
-            first = self._flip.residents().live is None
             self.publish(ready, since=since)
-            if first:
-                self._look_again()  # a hand edit may have waited for something to be live
+            if self._wishes.edit_waits:
+                self._look_again()
 
     def _is_back_at(self, live: Model) -> bool:
         """Whether a refused wish was taken back, so that what is live is again all that is wanted."""

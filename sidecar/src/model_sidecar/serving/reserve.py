@@ -44,9 +44,9 @@ class Reserve:
             self._killed = generation
 
     @property
-    def owes(self) -> bool:
-        """Whether the live version gave way to one that has not taken its place."""
-        return self._gave_way is not None
+    def owed(self) -> Spare | None:
+        """The live version that gave way to one that has not taken its place yet."""
+        return self._gave_way
 
     def gave_way(self, version: Version, manifest: Digest, *, generation: int | None) -> None:
         """The live version left memory for another, which may yet fail."""

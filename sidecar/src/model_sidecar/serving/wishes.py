@@ -21,12 +21,14 @@ class Wishes:
         wanted: the version that should answer; None before the first deployment.
         since: when it became so, monotonic seconds.
         externally_managed: the last look found a pointer that is somebody else's to write.
+        edit_waits: the last look found a hand edit that is tried once the head answers.
     """
 
     def __init__(self, ledger: Ledger, emergency: Emergency) -> None:
         self.wanted: Wanted | None = None
         self.since = 0.0
         self.externally_managed = False
+        self.edit_waits = False
         self._ledger = ledger
         self._emergency = emergency
         self._fingerprint: object = None
@@ -35,11 +37,12 @@ class Wishes:
         self._refusals: dict[bool, Refusal] = {}
         self._told_of: object = None
 
-    def take_in(self, sighting: Sighting, *, nothing_live: bool) -> SidecarError | None:
+    def take_in(self, sighting: Sighting, *, live_generation: int | None) -> SidecarError | None:
         """Take over what was seen. Returns what is wrong with the pointer, once for each state of it.
 
-        While nothing is live, the head goes before a hand edit: what answered before a restart answers again, whatever
-        somebody has written since, and the edit is then compared with it. While the head cannot be had, the edit is tried.
+        Until the head answers here, it goes before a hand edit: what answered before a restart answers again, and what
+        others have recorded is followed, whatever somebody has written since; the edit is then compared with it. While
+        the head cannot be had, the edit is tried.
         """
         decision, head = sighting.decision, self._ledger.head
         self._fingerprint = sighting.fingerprint
@@ -48,12 +51,16 @@ class Wishes:
             self.hold(self._emergency.waiting.record)
             return None
         self.externally_managed = isinstance(decision, External)
+        self.edit_waits = False
         match decision:
             case Nothing():
                 pass
             case Follow(record=record):
                 self.follow(record)
-            case Adopt() if nothing_live and head is not None and not self._stands(_wish(head)):
+            case Adopt() if (
+                head is not None and live_generation != head.generation and not self._stands(_wish(head))
+            ):
+                self.edit_waits = True
                 self.follow(head)
             case Adopt(version=version, allow_schema_change=allow):
                 edit = Edit(sighting.base_generation, decision.request_id, decision.request_sha256)
