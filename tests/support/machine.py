@@ -77,14 +77,14 @@ class Asked:
         open: the attempts that were not answered yet, by sidecar.
         record: what it was answered with; None before, and after somebody has taken that record out of the ledger.
         in_doubt: an attempt ended without saying whether the order was recorded.
-        promised_by: the sidecar where it is in effect without being recorded yet.
+        promised_by: the sidecars where it is in effect without being recorded yet.
     """
 
     order: DeployOrder | RollbackOrder
     open: list[tuple[HandDriven, Future[Outcome]]] = field(default_factory=list)
     record: Record | None = None
     in_doubt: bool = False
-    promised_by: str = ""
+    promised_by: set[str] = field(default_factory=set)
 
 
 class Store(RuleBasedStateMachine):
@@ -375,7 +375,7 @@ class Store(RuleBasedStateMachine):
                 continue
             assert self.truth.get((answer.version, answer.manifest)) == answer.constant, answer
             if answer.generation is None:
-                promised = any(asked.promised_by == sidecar.name for asked in self.asked)
+                promised = any(sidecar.name in asked.promised_by for asked in self.asked)
                 assert promised, f"{sidecar.name} answers without a generation"
                 continue
             record = sidecar.ledger.record(answer.generation)
@@ -431,7 +431,7 @@ class Store(RuleBasedStateMachine):
                 )
                 continue
             for asked in self.asked:
-                if asked.promised_by == sidecar.name:
+                if sidecar.name in asked.promised_by:
                     assert asked.order.request_id in recorded, f"{asked.order} was in effect, and got lost"
             answer = sidecar.predict()
             head = records[-1] if records else None
@@ -473,8 +473,8 @@ class Store(RuleBasedStateMachine):
             left = [(who, future) for who, future in asked.open if who is not sidecar]
             asked.in_doubt |= left != asked.open
             asked.open = left
-            if asked.promised_by == name == FORGETFUL:
-                asked.promised_by = ""
+            if name == FORGETFUL:
+                asked.promised_by.discard(name)
 
     def _order(
         self, sidecar: HandDriven, base: int | None, *, validate_only: bool = False
@@ -514,7 +514,8 @@ class Store(RuleBasedStateMachine):
             outcome = future.result()
             if outcome.pending:
                 self._count("in effect before it is recorded")
-                asked.promised_by, asked.in_doubt = sidecar.name, True
+                asked.promised_by.add(sidecar.name)
+                asked.in_doubt = True
             elif not order.validate_only:
                 self._acknowledge(asked, sidecar, outcome)
             return

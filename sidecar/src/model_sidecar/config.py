@@ -11,10 +11,13 @@ from pathlib import Path
 from model_sidecar.errors import ConfigurationError
 from model_sidecar.release.names import Environment, ModelName
 
-_DURATION = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|m|h)", re.ASCII)
+# Digits are bounded: no wait is endless, and Python refuses to read integers of thousands of them.
+_DURATION = re.compile(r"(?P<count>[0-9]{1,9}(?:\.[0-9]{1,9})?)(?P<unit>ms|s|m|h)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"(?P<count>[0-9]+)(?P<unit>B|KiB|MiB|GiB)?", re.ASCII)
+_LONGEST_S = 366 * 24 * 3600.0
+_SIZE = re.compile(r"(?P<count>[0-9]{1,18})(?P<unit>B|KiB|MiB|GiB)?", re.ASCII)
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _SUN_PATH_BYTES = 107
 _GRPC_LARGEST = (1 << 31) - 1
 
@@ -123,9 +126,12 @@ def parse_duration(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if not match:
         raise ConfigurationError(
-            f"{text!r} is not a duration: expected a number with ms, s, m or h, such as 500ms"
+            f"{text[:80]!r} is not a duration: expected a number with ms, s, m or h, such as 500ms"
         )
-    return float(match["count"]) * _SECONDS[match["unit"]]
+    seconds = float(match["count"]) * _SECONDS[match["unit"]]
+    if seconds > _LONGEST_S:
+        raise ConfigurationError(f"{text!r} is longer than a year: nothing waits that long")
+    return seconds
 
 
 def parse_size(text: str) -> int:
@@ -133,7 +139,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match:
         raise ConfigurationError(
-            f"{text!r} is not a size: expected a number with B, KiB, MiB or GiB, such as 64MiB"
+            f"{text[:80]!r} is not a size: expected a number with B, KiB, MiB or GiB, such as 64MiB"
         )
     return int(match["count"]) * _BYTES[match["unit"]]
 
@@ -142,7 +148,7 @@ def parse_address(text: str) -> Address:
     """An address from 'unix:/path', 'unix:///path' or 'host:port'; ConfigurationError otherwise."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        path = path.removeprefix("//") if path.startswith("///") else path
+        path = "/" + path.lstrip("/") if path.startswith("/") else path
         if not path or "\0" in path:
             raise ConfigurationError(f"{text!r} names no socket: expected unix:/path/of.sock")
         if len(os.fsencode(path)) > _SUN_PATH_BYTES:
@@ -152,6 +158,6 @@ def parse_address(text: str) -> Address:
         return Address(path=path)
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:
-        raise ConfigurationError(f"{text!r} is not an address: expected unix:/path/of.sock or host:port")
+    if not colon or not host or not _PORT.fullmatch(port) or int(port) > 65535:
+        raise ConfigurationError(f"{text[:200]!r} is not an address: expected unix:/path/of.sock or host:port")
     return Address(host=host, port=int(port))

@@ -21,6 +21,8 @@ import click
 from click.core import ParameterSource
 
 _OF_THE_SERVER = frozenset({"serve", "publish", "verify", "store-check", "demo", "probe"})
+# Reading TOML takes time that grows with the square of a dotted key's length.
+_MAX_BYTES = 64 << 10
 _NOT_FOR_FILES = frozenset({"config", "help"})
 
 
@@ -29,9 +31,11 @@ def take_config_file(context: click.Context, _param: click.Parameter, path: str 
     if path is None:
         return
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        document = tomllib.loads(_text_of(Path(path)))
     except (OSError, ValueError) as error:
         raise click.UsageError(f"configuration file {path}: {error}") from error
+    except RecursionError:
+        raise click.UsageError(f"configuration file {path}: it is nested too deeply") from None
     program = context.find_root()
     defaults = _defaults(document, program.command, path)
     if context is program:
@@ -44,6 +48,14 @@ def take_config_file(context: click.Context, _param: click.Parameter, path: str 
             program.params[name] = None
     inherited = {name: value for name, value in defaults.items() if not isinstance(value, dict)}
     context.default_map = inherited | defaults.get(str(context.command.name), {})
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+    return content.decode()
 
 
 def _defaults(document: dict[str, Any], program: click.Command, path: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ ENVIRONMENT_PREFIX = "MODEL_SIDECAR_"
 DEFAULT_CONTROL = "unix:/run/sidecar/control.sock"
 DEFAULT_DATA = "unix:/run/sidecar/data.sock"
 
-_DURATION = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|m|h)?", re.ASCII)
+_DURATION = re.compile(r"(?P<count>[0-9]{1,9}(?:\.[0-9]{1,9})?)(?P<unit>ms|s|m|h)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
 
 # The farther down, the stronger; of two places the command's own comes first.

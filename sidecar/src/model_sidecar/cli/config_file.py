@@ -20,6 +20,9 @@ from typing import Any
 
 import click
 
+# Reading TOML takes time that grows with the square of a dotted key's length.
+_MAX_BYTES = 64 << 10
+
 
 def take_config_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     """The callback of --config: make what the command's table holds the defaults of its options.
@@ -30,14 +33,24 @@ def take_config_file(context: click.Context, _: click.Parameter, path: Path | No
     if path is None:
         return
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(_text_of(path))
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{path} cannot be read as TOML: {error}") from None
+    except RecursionError:
+        raise click.UsageError(f"{path} cannot be read as TOML: it is nested too deeply") from None
     command = context.info_name or ""
     table = document.get(command, {})
     if not isinstance(table, dict):
         raise click.UsageError(f"{path}: {command} is {table!r}: expected a table, [{command}]")
     context.default_map = _defaults(table, context, f"{path}: [{command}]")
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+    return content.decode()
 
 
 def _defaults(table: Mapping[str, Any], context: click.Context, where: str) -> dict[str, Any]:

@@ -46,7 +46,10 @@ class Memory:
         """The lines, oldest first, without one that a crash has cut short. Empty where nothing can be read."""
         with self._lock:
             content = self._content()
-            lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+            # Not splitlines(), which ends a line at a carriage return too: what is kept must begin where the file does.
+            lines = [line + b"
+" for line in content.split(b"
+")[:-1]]
             self._ends = [0]
             for line in lines:
                 self._ends.append(self._ends[-1] + len(line))
