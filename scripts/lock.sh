@@ -26,5 +26,6 @@ resolve client.txt client/pyproject.toml
 resolve sidecar.txt sidecar/pyproject.toml
 resolve dev.txt client/pyproject.toml sidecar/pyproject.toml requirements/dev.in --all-extras
 resolve tritonclient.txt client/pyproject.toml requirements/tritonclient.in
+resolve fuzz.txt client/pyproject.toml sidecar/pyproject.toml requirements/fuzz.in
 resolve build.txt requirements/build.in
 resolve models.txt requirements/models.in --no-deps

@@ -12,6 +12,8 @@ from model_sidecar.config import parse_address, parse_duration, parse_size
 from model_sidecar.errors import ConfigurationError
 from model_sidecar.ledger.memory import Memory
 from model_sidecar.ledger.record import encode
+from model_sidecar_client.errors import InternalError
+from model_sidecar_client.tensors import decode_elements
 
 
 @pytest.mark.parametrize("name", ["settings_file", "operators_settings_file"])
@@ -60,3 +62,9 @@ def test_a_carriage_return_in_what_is_remembered_damages_one_line(tmp_path: Path
     memory.append(3, third)
 
     assert path.read_bytes().endswith(second + third)
+
+
+def test_an_answer_whose_elements_do_not_fit_their_datatype_is_malformed() -> None:
+    """INT8 travels among int32: a server's 255 was numpy's OverflowError in the caller's face."""
+    with pytest.raises(InternalError, match="malformed"):
+        decode_elements("y", "INT8", [1], [255])

@@ -107,7 +107,7 @@ def _models() -> list[bytes]:
 def write_seeds(directory: Path) -> None:
     """A folder of seed files for each parser, and a dictionary of tokens as libFuzzer reads it."""
     for parser, contents in seeds().items():
-        folder = directory / parser
+        folder = directory / parser / "seeds"
         folder.mkdir(parents=True, exist_ok=True)
         for number, content in enumerate(contents):
             (folder / f"seed-{number}").write_bytes(content)

@@ -122,7 +122,11 @@ def decode_elements(name: str, datatype: str, shape: Sequence[int], elements: Se
     known, count = _received(name, datatype, shape)
     if len(elements) != count:
         raise _malformed(name, f"{len(elements)} elements", f"{count} for {tuple(shape)}")
-    return _shaped(list(elements), known, shape)
+    try:
+        return _shaped(list(elements), known, shape)
+    except (OverflowError, TypeError, ValueError) as error:
+        # The typed lists are wider than some datatypes: an INT8 arrives among int32.
+        raise _malformed(name, str(error), f"elements of {datatype}") from None
 
 
 def _view(values: Values) -> memoryview | None:
