@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 VENV_TRITON ?= .venv-triton
+VENV_FUZZ ?= .venv-fuzz
 BIN := $(VENV)/bin
 # More arguments for pytest, the demo or a benchmark: make test ARGS='-k rollback -x'
 ARGS ?=
@@ -98,6 +99,27 @@ terminations: venv ## 200 times SIGTERM under load: how every request ended (a q
 power-loss: venv ## cut the power after every call of every operation, and recover (minutes; ARGS='--seed 1 --states 20000')
 	@PYTHONPATH=tests $(BIN)/python -m support.power_cuts $(ARGS)
 
+.PHONY: operators state-machine fuzz soak
+operators: venv ## 8 operators on 4 sidecars over bad connections, thousands of orders, all of it checked (ten minutes)
+	@$(BIN)/python scripts/operators.py $(ARGS)
+
+state-machine: venv ## let hypothesis look for an order of events that breaks a promise (half an hour)
+	@$(BIN)/python scripts/state_machine.py $(ARGS)
+
+fuzz: venv $(VENV_FUZZ)/.installed ## fuzz every reader, guided by coverage (three minutes each; ARGS='--seconds 1800')
+	@$(BIN)/python scripts/fuzz.py --python $(VENV_FUZZ)/bin/python $(ARGS)
+
+soak: venv ## 10,000 flips beside 1,000,000 checked predictions: what fails, what grows (an hour)
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
+
+$(VENV_FUZZ)/.installed: requirements/fuzz.txt $(DISTRIBUTIONS)
+	$(require_python)
+	@echo 'Setting up $(VENV_FUZZ) with $(PYTHON)'
+	@$(PYTHON) -m venv --clear $(VENV_FUZZ)
+	@$(VENV_FUZZ)/bin/python $(PIP) --require-hashes -r requirements/fuzz.txt
+	@$(VENV_FUZZ)/bin/python $(PIP) --no-deps --no-build-isolation -e client -e sidecar
+	@touch $@
+
 # ---------------------------------------------------------------------------------------------- generated files
 .PHONY: proto docs lock
 proto: venv ## regenerate the wire descriptors and stubs from proto/
@@ -120,5 +142,5 @@ image-test: venv image ## serve from the image as uid 65532 on a read-only root,
 # ---------------------------------------------------------------------------------------------- leftovers
 .PHONY: clean
 clean: ## remove what the targets above made: environments, caches, the demo's store
-	@rm -rf $(VENV) $(VENV_TRITON) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist model-sidecar-demo
+	@rm -rf $(VENV) $(VENV_TRITON) $(VENV_FUZZ) .fuzz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist model-sidecar-demo
 	@find client sidecar tests scripts benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -85,14 +85,19 @@ def main() -> None:
     options = parser.parse_args()
     write_seeds(WORK)
     names = options.only or sorted(seeds())
-    print(f"{'parser':<26}{'executions':>12}{'per second':>12}{'branches':>10}{'corpus':>8}{'finds':>7}", flush=True)
+    print(
+        f"{'parser':<26}{'executions':>12}{'per second':>12}{'branches':>10}{'corpus':>8}{'finds':>7}",
+        flush=True,
+    )
     total, broken = 0, []
     with ThreadPoolExecutor(options.jobs) as pool:
         results = pool.map(lambda name: run_one(name, options.python, options.seconds), names)
         for name, (executions, coverage, corpus, finds, words) in zip(names, results, strict=True):
             total += executions
             rate = executions // options.seconds
-            print(f"{name:<26}{executions:>12,}{rate:>12,}{coverage:>10}{corpus:>8}{len(finds):>7}", flush=True)
+            print(
+                f"{name:<26}{executions:>12,}{rate:>12,}{coverage:>10}{corpus:>8}{len(finds):>7}", flush=True
+            )
             if words:
                 broken.append((name, finds, words))
     print(f"{'all':<26}{total:>12,}")

@@ -24,7 +24,9 @@ def frame(kind: int, flags: int, content: bytes = b"") -> bytes:
 def test_a_request_counts_once_however_its_bytes_are_cut() -> None:
     """Whatever the pieces, the end of a request is seen at its last byte's header and not before."""
     sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, b"settings") + frame(1, 4, b"headers")
-    sent += frame(0, 0, b"half a request") + frame(0, 1, b"the other half") + frame(1, 4) + frame(0, 1, b"again")
+    sent += (
+        frame(0, 0, b"half a request") + frame(0, 1, b"the other half") + frame(1, 4) + frame(0, 1, b"again")
+    )
     for size in (1, 3, 10, 1000):
         requests = Requests()
         assert sum(requests.completed(sent[at : at + size]) for at in range(0, len(sent), size)) == 2

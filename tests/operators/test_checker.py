@@ -16,7 +16,12 @@ class Seen:
     """A history, to be spoiled in one place."""
 
     ledger: list[Entry] = field(
-        default_factory=lambda: [Entry(1, A, "a"), Entry(2, B, "b"), Entry(3, C, "adopt-1"), Entry(4, A, "lost")]
+        default_factory=lambda: [
+            Entry(1, A, "a"),
+            Entry(2, B, "b"),
+            Entry(3, C, "adopt-1"),
+            Entry(4, A, "lost"),
+        ]
     )
     attempts: list[Attempt] = field(
         default_factory=lambda: [

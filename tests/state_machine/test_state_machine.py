@@ -7,8 +7,8 @@ from support.machine import Store
 
 StoreTest = Store.TestCase
 StoreTest.settings = settings(
-    max_examples=60,
-    stateful_step_count=30,
+    max_examples=40,
+    stateful_step_count=25,
     derandomize=True,  # the same examples in every run: what CI finds, everybody can repeat
     database=None,
     deadline=None,

@@ -2,7 +2,7 @@
 
 Ledger, pointer, version store, source, manager and stage are the product's own. In place of its threads stand methods:
 `look` is what the source does once, `turn` empties the manager's mailbox, `finish_load` is the loader's thread. Only the
-model is a stand-in: it adds the number that its verified bytes say. And nothing is synced, for here only processes die.
+model is a stand-in: it adds the number that its verified bytes say.
 """
 
 from __future__ import annotations
@@ -49,13 +49,6 @@ SITE = Site(ModelName("adder"), Environment("prod"))
 _Result = TypeVar("_Result")
 
 
-class QuickDisk(FaultyDisk):
-    """A disk that can be made to fail, and does not sync: whoever wants to see a power cut looks elsewhere."""
-
-    def fsync(self, fd: int) -> None:
-        self._strike("fsync", after=False)
-
-
 class _Impatience(Patience):
     """Does the work itself, and so waits for as long as it takes."""
 
@@ -92,8 +85,14 @@ class _PatientLoader:
         self.waiting: deque[_Load] = deque()
 
     def start(
-        self, version: Version, *, manifest: Digest | None, done: Callable[[Preparation | SidecarError], None]
+        self,
+        version: Version,
+        *,
+        manifest: Digest | None,
+        done: Callable[[Preparation | SidecarError], None],
+        ordered: bool,
     ) -> None:
+        del ordered
         self.waiting.append(_Load(version, manifest, done))
 
 
@@ -110,11 +109,15 @@ class Answered:
 class HandDriven:
     """One sidecar. Errors that are not ours, and KilledError, come out of whatever method met them."""
 
-    def __init__(self, root: Path, name: str, *, state: Path | None = None) -> None:
-        """`state`: what it remembers through its deaths; None: nothing."""
+    def __init__(self, root: Path, name: str, *, state: Path | None = None, links: bool = True) -> None:
+        """Start it.
+
+        Args:
+            state: what it remembers through its deaths; None: nothing.
+            links: whether the store's file system knows link(2).
+        """
         self.name = name
-        self.remembers = state is not None
-        self.disk = QuickDisk()
+        self.disk = FaultyDisk(links=links)
         self._store = VersionStore(root)
         layout = Layout(root)
         self.ledger = Ledger(
@@ -124,14 +127,14 @@ class HandDriven:
             environment=SITE.environment,
             writer=Writer(sidecar=name, host="host-1", software="test"),
             now=lambda: datetime.now(UTC),
-            memory=Memory(state / "ledger.jsonl") if state else None,
+            memory=Memory(state / "ledger.jsonl", disk=FaultyDisk()) if state else None,
         )
         self.ledger.recall()
         janitor = _InlineJanitor(on_event=_unheard)
         self.stage = Stage(keep_standby=True, on_idle=lambda model: janitor.release(model, site=SITE))
         self.board = StatusBoard(Status(site=SITE, sidecar=name))
         scribe = Scribe(self.ledger, _Impatience("ledger"))
-        emergency = Emergency(PendingFile(state / "pending.json", disk=QuickDisk()) if state else None)
+        emergency = Emergency(PendingFile(state / "pending.json", disk=FaultyDisk()) if state else None)
         flip = Flip(
             SITE,
             stage=self.stage,

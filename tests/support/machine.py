@@ -15,6 +15,7 @@ from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar
 from unittest import mock
 
 from hypothesis import strategies as st
@@ -74,14 +75,14 @@ class Asked:
     """An order, however often it was given, and what is known of it.
 
     Attributes:
-        open: the attempts that were not answered yet, by sidecar.
+        open: the attempts that were not answered yet: the sidecar, and how often the ledger had been tampered with.
         record: what it was answered with; None before, and after somebody has taken that record out of the ledger.
         in_doubt: an attempt ended without saying whether the order was recorded.
         promised_by: the sidecars where it is in effect without being recorded yet.
     """
 
     order: DeployOrder | RollbackOrder
-    open: list[tuple[HandDriven, Future[Outcome]]] = field(default_factory=list)
+    open: list[tuple[HandDriven, Future[Outcome], int]] = field(default_factory=list)
     record: Record | None = None
     in_doubt: bool = False
     promised_by: set[str] = field(default_factory=set)
@@ -90,7 +91,7 @@ class Asked:
 class Store(RuleBasedStateMachine):
     """The rules are what operators, scripts, disks and power supplies do; see the module."""
 
-    steps: Counter[str] = Counter()
+    steps: ClassVar[Counter[str]] = Counter()
     """How often each rule was carried out in this process, for whoever wants to print it."""
 
     def __init__(self) -> None:
@@ -105,7 +106,8 @@ class Store(RuleBasedStateMachine):
         self.sidecars: dict[str, HandDriven] = {}
         self.asked: list[Asked] = []
         self.seen: dict[HandDriven, Answered] = {}
-        self.stranger: Digest | None = None
+        self.links = True
+        self.tampered = 0
         # The waits between two tries are the manager's; here a turn of the wheel is the only time there is.
         self._no_waits = mock.patch.multiple(pursuit, _STORE_RETRY_S=0.0, _HEAD_RETRY_S=0.0)
         self._no_waits.start()
@@ -120,9 +122,14 @@ class Store(RuleBasedStateMachine):
 
     # Versions.
 
-    @initialize(deployed=st.lists(st.sampled_from(VERSIONS[:3]), max_size=4), everybody=st.booleans())
-    def begin(self, deployed: list[Version], everybody: bool) -> None:
-        """A store with three versions, of which some were deployed."""
+    @initialize(
+        deployed=st.lists(st.sampled_from(VERSIONS[:3]), max_size=4),
+        everybody=st.booleans(),
+        links=st.sampled_from([True, True, False]),
+    )
+    def begin(self, deployed: list[Version], everybody: bool, links: bool) -> None:
+        """A store with three versions, of which some were deployed; on a file system with link(2), or without."""
+        self.links = links
         for version in VERSIONS[:3]:
             self.publish(version)
         for version in deployed:
@@ -185,7 +192,9 @@ class Store(RuleBasedStateMachine):
 
     # Operators.
 
-    @rule(name=names, version=versions, base=bases, quick=quickly, validate_only=st.sampled_from([False, True]))
+    @rule(
+        name=names, version=versions, base=bases, quick=quickly, validate_only=st.sampled_from([False, True])
+    )
     def deploy(self, name: str, version: Version, base: int | None, quick: bool, validate_only: bool) -> None:
         """Somebody orders a deploy."""
         sidecar = self._running(name)
@@ -233,7 +242,7 @@ class Store(RuleBasedStateMachine):
         if name not in self.sidecars:
             self._count("start")
             state = None if name == FORGETFUL else self._place / "state" / name
-            self.sidecars[name] = HandDriven(self.root, name, state=state)
+            self.sidecars[name] = HandDriven(self.root, name, state=state, links=self.links)
 
     @rule(name=names, quick=quickly)
     def look(self, name: str, quick: bool) -> None:
@@ -470,15 +479,13 @@ class Store(RuleBasedStateMachine):
         sidecar = self.sidecars.pop(name)
         self.seen.pop(sidecar, None)
         for asked in self.asked:
-            left = [(who, future) for who, future in asked.open if who is not sidecar]
+            left = [attempt for attempt in asked.open if attempt[0] is not sidecar]
             asked.in_doubt |= left != asked.open
             asked.open = left
             if name == FORGETFUL:
                 asked.promised_by.discard(name)
 
-    def _order(
-        self, sidecar: HandDriven, base: int | None, *, validate_only: bool = False
-    ) -> dict[str, object]:
+    def _order(self, sidecar: HandDriven, base: int | None, *, validate_only: bool = False) -> dict[str, Any]:
         head = sidecar.ledger.head
         known = head.generation if head else 0
         return {
@@ -497,18 +504,19 @@ class Store(RuleBasedStateMachine):
 
     def _give(self, sidecar: HandDriven, asked: Asked) -> None:
         future: Future[Outcome] = Future()
-        asked.open.append((sidecar, future))
+        asked.open.append((sidecar, future, self.tampered))
         sidecar.order(replace(asked.order), future)
         self._gather()
 
     def _gather(self) -> None:
         for asked in self.asked:
-            for sidecar, future in tuple(asked.open):
+            for attempt in tuple(asked.open):
+                sidecar, future, tampered = attempt
                 if future.done():
-                    asked.open.remove((sidecar, future))
-                    self._take(asked, sidecar, future)
+                    asked.open.remove(attempt)
+                    self._take(asked, sidecar, future, undisturbed=tampered == self.tampered)
 
-    def _take(self, asked: Asked, sidecar: HandDriven, future: Future[Outcome]) -> None:
+    def _take(self, asked: Asked, sidecar: HandDriven, future: Future[Outcome], *, undisturbed: bool) -> None:
         error, order = future.exception(), asked.order
         if error is None:
             outcome = future.result()
@@ -517,7 +525,7 @@ class Store(RuleBasedStateMachine):
                 asked.promised_by.add(sidecar.name)
                 asked.in_doubt = True
             elif not order.validate_only:
-                self._acknowledge(asked, sidecar, outcome)
+                self._acknowledge(asked, sidecar, outcome, undisturbed=undisturbed)
             return
         assert isinstance(error, SidecarError), repr(error)
         assert error.reason is not Reason.INTERNAL, error
@@ -528,9 +536,12 @@ class Store(RuleBasedStateMachine):
                 f"{order} lost against itself: {error}"
             )
 
-    def _acknowledge(self, asked: Asked, sidecar: HandDriven, outcome: Outcome) -> None:
+    def _acknowledge(self, asked: Asked, sidecar: HandDriven, outcome: Outcome, *, undisturbed: bool) -> None:
         record, order = outcome.record, asked.order
         records = self._records()
+        if record not in records and not undisturbed:
+            asked.in_doubt = True  # it was there, and somebody has taken it away before it was served
+            return
         assert record in records, f"{order} was acknowledged as {record}, which is not in the ledger"
         assert asked.record in (None, record), "a second record for the same order"
         asked.record = record
@@ -549,8 +560,10 @@ class Store(RuleBasedStateMachine):
             assert record.generation == order.expected_generation + 1
         answer = sidecar.predict()
         assert answer is not None
-        assert answer.generation is not None
-        assert answer.generation >= record.generation, f"{sidecar.name} acknowledged {record}, serves {answer}"
+        if answer.generation is not None:  # else a rollback is in effect that is younger than all records
+            assert answer.generation >= record.generation, (
+                f"{sidecar.name} acknowledged {record}, serves {answer}"
+            )
 
     def _write_pointer(self, version: Version, *, careful: bool = True) -> None:
         if not self.root.exists():
@@ -572,6 +585,7 @@ class Store(RuleBasedStateMachine):
 
     def _forget_what_is_gone(self) -> None:
         """What somebody took out of the ledger is no longer promised, and may come back."""
+        self.tampered += 1
         records = self._records()
         for asked in self.asked:
             if asked.record is not None and asked.record not in records:

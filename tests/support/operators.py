@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.chaos import CALM, ROUGH, ChaosProxy
+from support.chaos import CALM, ChaosProxy
 from support.linear import Attempt, Entry, Read, violations
 from support.sidecars import RunningSidecar
 from support.yard import MODEL, PROD, Yard
@@ -268,7 +268,9 @@ class Operators:
             place = self._chance.choice(self._places)
             with suppress(told.SidecarError):
                 # Another target than then: the id counts, and what it was first given for.
-                await place.reader.rollback(MODEL, environment=PROD, generation=2**40, request_id=each.request_id)
+                await place.reader.rollback(
+                    MODEL, environment=PROD, generation=2**40, request_id=each.request_id
+                )
                 wrong.append(f"{each.request_id} was done twice")
         return wrong
 
@@ -306,13 +308,18 @@ class Operators:
         """What happened, in a few lines."""
         account, head = self.account, self._yard.ledger().head
         troubles: Counter[str] = sum(
-            (Counter({each.name.lower(): n for each, n in place.proxy.met.items()}) for place in self._places),
+            (
+                Counter({each.name.lower(): n for each, n in place.proxy.met.items()})
+                for place in self._places
+            ),
             Counter(),
         )
+        orders = {each.request_id for each in account.attempts}
+        acknowledged = {each.request_id for each in account.attempts if each.acknowledged}
+        generations = head.generation if head else 0
         lines = [
-            f"{len({each.request_id for each in account.attempts})} orders in {len(account.attempts)} attempts: "
-            f"{len({each.request_id for each in account.attempts if each.acknowledged})} acknowledged, "
-            f"{head.generation if head else 0} generations, {account.edits} hand edits, {len(account.reads)} reads",
+            f"{len(orders)} orders in {len(account.attempts)} attempts: {len(acknowledged)} acknowledged",
+            f"{generations} generations, {account.edits} hand edits, {len(account.reads)} reads",
             "answers: " + ", ".join(f"{name} {count}" for name, count in account.met.most_common()),
             "calls: " + ", ".join(f"{name} {count}" for name, count in troubles.most_common()),
         ]

@@ -67,7 +67,9 @@ def record(content: bytes) -> None:
     found = decode(content)
     with suppress(InvalidRequestError):  # newer software may write longer ones than we do
         again = decode(encode(found))
-        assert again == type(found)(**{name: getattr(found, name) for name in type(found).__slots__ if name != "sha256"})
+        assert again == type(found)(
+            **{name: getattr(found, name) for name in type(found).__slots__ if name != "sha256"}
+        )
 
 
 def remembered(content: bytes) -> None:
@@ -97,7 +99,8 @@ def canonical_json(content: bytes) -> None:
 _PLANS: Mapping[str, Plan] = {
     datatype.value: plan_of(
         Signature(
-            (TensorSpec("x", datatype, (-1, 2)), TensorSpec("s", datatype, ())), (TensorSpec("y", datatype, (-1,)),)
+            (TensorSpec("x", datatype, (-1, 2)), TensorSpec("s", datatype, ())),
+            (TensorSpec("y", datatype, (-1,)),),
         )
     )
     for datatype in Datatype
@@ -201,7 +204,9 @@ def received(content: bytes) -> None:
     kinds = [*(each.value for each in Datatype), "COMPLEX", ""]
     kind, rank, rest = kinds[content[0] % len(kinds)] if content else "", content[1:2], content[2:]
     dimensions = rank[0] % 4 if rank else 0
-    shape = tuple(int.from_bytes(rest[at : at + 3], "little", signed=True) for at in range(0, 3 * dimensions, 3))
+    shape = tuple(
+        int.from_bytes(rest[at : at + 3], "little", signed=True) for at in range(0, 3 * dimensions, 3)
+    )
     raw = rest[3 * dimensions :]
     with suppress(told.InternalError):
         decode_elements("y", kind, shape, list(raw))
@@ -227,10 +232,12 @@ class Parser:
         try:
             self.read(content)
         except self.errors as error:
-            assert str(error), "a refusal without a word"
-            assert self.reason is None or getattr(error, "reason", None) is self.reason, error
-            return REFUSED
-        return TAKEN
+            refusal = error
+        else:
+            return TAKEN
+        assert str(refusal), "a refusal without a word"
+        assert self.reason is None or getattr(refusal, "reason", None) is self.reason, refusal
+        return REFUSED
 
 
 PARSERS: Mapping[str, Parser] = {
@@ -252,4 +259,3 @@ PARSERS: Mapping[str, Parser] = {
         Parser(received, (told.InternalError,)),
     )
 }
-

@@ -19,11 +19,56 @@ from model_sidecar.rpc.elements import TYPED_LIST
 from model_sidecar_client.wire.inference import ModelInferRequest
 
 TOKENS: tuple[bytes, ...] = (
-    *(b"", b"\0", b"\xff", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"),
+    *(
+        b"",
+        b"\0",
+        b"\xff",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
+    ),
     *(b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\0\0\0\x80", b"\x7f\xff\xff\xff\xff\xff\xff\xff"),
-    *(b"null", b"true", b"NaN", b"1e999", b"-0", b"1" * 400, b'"\\ud800"', b"{", b"}", b"[", b"]", b'"', b",", b":"),
-    *(b"x=" + b"[" * 2000, b"[" * 2000, b'{"a":' * 500, b"a." * 900, b"\n", b"\r", b"=", b"[[", b"inf", b"nan", b"0x", b"0o660", b"1979-05-27"),
-    *(b"\xd9\xa3", b"\xe2\x80\xae", b"\xc3\xa9", b"../", b"unix:", b"[::1]:", b"PK\x03\x04", b"PK\x01\x02", b"\x93NUMPY"),
+    *(
+        b"null",
+        b"true",
+        b"NaN",
+        b"1e999",
+        b"-0",
+        b"1" * 400,
+        b'"\\ud800"',
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b'"',
+        b",",
+        b":",
+    ),
+    *(
+        b"x=" + b"[" * 2000,
+        b"[" * 2000,
+        b'{"a":' * 500,
+        b"a." * 900,
+        b"\n",
+        b"\r",
+        b"=",
+        b"[[",
+        b"inf",
+        b"nan",
+        b"0x",
+        b"0o660",
+        b"1979-05-27",
+    ),
+    *(
+        b"\xd9\xa3",
+        b"\xe2\x80\xae",
+        b"\xc3\xa9",
+        b"../",
+        b"unix:",
+        b"[::1]:",
+        b"PK\x03\x04",
+        b"PK\x01\x02",
+        b"\x93NUMPY",
+    ),
 )
 """What breaks parsers: edges of numbers and lengths, depth, words of the formats."""
 
@@ -39,10 +84,21 @@ def seeds() -> Mapping[str, Sequence[bytes]]:
         "tensors": [*_requests()],
         "golden": _golden(),
         "anatomy": [*_models()],
-        "setting": [b"250ms", b"64MiB", b"unix:/run/a.sock", b"[::1]:8001", b"2024.01.15.3.prod", b"recommendation-v1"],
+        "setting": [
+            b"250ms",
+            b"64MiB",
+            b"unix:/run/a.sock",
+            b"[::1]:8001",
+            b"2024.01.15.3.prod",
+            b"recommendation-v1",
+        ],
         "order_fields": [b"precision alert\nat night", b"YmVmb3JlOjQy", b"5f1d"],
-        "settings_file": [b'[serve]\nmodel = ["a", "b"]\npoll-interval = "1s"\nallow-external-data = true\nthreads = 2\n'],
-        "operators_settings_file": [b'control = "unix:/a.sock"\nenvironment = "prod"\n[deploy]\ntimeout = "2m"\nyes = true\n'],
+        "settings_file": [
+            b'[serve]\nmodel = ["a", "b"]\npoll-interval = "1s"\nallow-external-data = true\nthreads = 2\n'
+        ],
+        "operators_settings_file": [
+            b'control = "unix:/a.sock"\nenvironment = "prod"\n[deploy]\ntimeout = "2m"\nyes = true\n'
+        ],
         "predict_input": [b'{"x": [[1.0, 2], [3, -4e3]], "s": ["a", "b"], "e": [], "t": true}'],
         "received": [bytes([kind, 2, 2, 0, 0, 3, 0, 0]) + bytes(range(48)) for kind in range(len(Datatype))],
     }
@@ -74,7 +130,9 @@ def _requests() -> list[bytes]:
     made = []
     for datatype in Datatype:
         raw = b"\x01\0\0\0a" * 2 if datatype is Datatype.BYTES else b"\0" * 2 * datatype.numpy.itemsize
-        request = ModelInferRequest(model_name="adder", id="7", raw_input_contents=[raw, raw[: len(raw) // 2]])
+        request = ModelInferRequest(
+            model_name="adder", id="7", raw_input_contents=[raw, raw[: len(raw) // 2]]
+        )
         request.inputs.add(name="x", datatype=datatype.value, shape=[1, 2])
         request.inputs.add(name="s", datatype=datatype.value, shape=[])
         request.outputs.add(name="y")
@@ -93,14 +151,21 @@ def _golden() -> list[bytes]:
     one = np.ones((2, 2), np.float32)
     return [
         write_examples([Example({"x": one}, {"y": one}), Example({"x": one[:1]}, {"y": one[:1]})]),
-        write_examples([Example({"t": np.array(["a", "é"], dtype=object)}, {"n": np.arange(3), "b": np.array(True)})]),
+        write_examples(
+            [Example({"t": np.array(["a", "é"], dtype=object)}, {"n": np.arange(3), "b": np.array(True)})]
+        ),
     ]
 
 
 def _models() -> list[bytes]:
     with TemporaryDirectory() as directory:
         outside = models.external_data(Path(directory))
-    makers: list[Callable[[], bytes]] = [models.two_inputs, models.string_identity, models.endless, models.bf16_cast]
+    makers: list[Callable[[], bytes]] = [
+        models.two_inputs,
+        models.string_identity,
+        models.endless,
+        models.bf16_cast,
+    ]
     return [outside, *(make() for make in makers)]
 
 

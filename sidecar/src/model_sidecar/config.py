@@ -159,5 +159,7 @@ def parse_address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not _PORT.fullmatch(port) or int(port) > 65535:
-        raise ConfigurationError(f"{text[:200]!r} is not an address: expected unix:/path/of.sock or host:port")
+        raise ConfigurationError(
+            f"{text[:200]!r} is not an address: expected unix:/path/of.sock or host:port"
+        )
     return Address(host=host, port=int(port))

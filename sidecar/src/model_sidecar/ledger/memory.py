@@ -47,9 +47,7 @@ class Memory:
         with self._lock:
             content = self._content()
             # Not splitlines(), which ends a line at a carriage return too: what is kept must begin where the file does.
-            lines = [line + b"
-" for line in content.split(b"
-")[:-1]]
+            lines = [line + b"\n" for line in content.split(b"\n")[:-1]]
             self._ends = [0]
             for line in lines:
                 self._ends.append(self._ends[-1] + len(line))

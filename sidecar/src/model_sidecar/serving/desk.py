@@ -68,7 +68,7 @@ class OrderDesk:
         done = self._scribe.find_replay(order.request_id, request_sha256=order.fingerprint())
         base_generation = head.generation if head else 0
         if done is not None:
-            self._replay(ordered, done, base_generation)
+            self._replay(ordered, done)
             return
         self._waiting.append(Accepted(ordered, self._target_on(order, base_generation), base_generation))
 
@@ -150,8 +150,9 @@ class OrderDesk:
             if accepted.base_generation == (head.generation if head else 0):
                 continue
             self._waiting.remove(accepted)
-            if accepted.replay is not None:
-                self._answer_again(accepted.ordered, accepted.replay)
+            done = accepted.replay or self._done_elsewhere(accepted.ordered.order)
+            if done is not None:
+                self._replay(accepted.ordered, done)
                 continue
             overtaken = self._ledger.conflict(expected_generation=accepted.base_generation)
             self.refuse(accepted.ordered, overtaken, version=accepted.target.version)
@@ -177,19 +178,21 @@ class OrderDesk:
                 self._flip.drop(model)
                 return None
             if accepted.no_store:
-                return CarriedOut(self._ledger.draft(intent), ready, no_store=accepted.no_store)
+                return _unrecorded(self._ledger.draft(intent), ready, accepted.no_store)
             began = time.monotonic()
             commit = self._flip.commit(intent, base_generation=accepted.base_generation, trigger="operator")
         except SidecarError as error:
             if _is_emergency(order) and isinstance(error, StoreError | CommitStateUnknownError):
-                return CarriedOut(self._ledger.draft(intent), ready, no_store=str(error))
+                return _unrecorded(self._ledger.draft(intent), ready, str(error))
             self.refuse(accepted.ordered, self._hinted(error, order, accepted.target), version=model.version)
             self._flip.drop(model)
             return None
         if commit.replayed:
             return self._served_again(accepted.ordered, commit.record, ready)
         phases_s = {**ready.phases_s, "commit": time.monotonic() - began}
-        return CarriedOut(commit.record, Preparation(model, phases_s, ready.golden_examples))
+        return CarriedOut(
+            commit.record, Preparation(model, phases_s, ready.golden_examples), head=commit.record
+        )
 
     def refuse_load(self, accepted: Accepted, error: SidecarError) -> None:
         """The order's target cannot be had here; of a repeated order, the record stands all the same."""
@@ -218,21 +221,34 @@ class OrderDesk:
             UnavailableError("the sidecar is going down: ask again, or another one", reason=Reason.DRAINING)
         )
 
-    def _replay(self, ordered: Ordered, record: Record, head_generation: int) -> None:
-        """Answer a repeated order once this sidecar serves its record; at once where a later record has overtaken it."""
-        if record.generation == head_generation:
-            target = Target(record.version, record.manifest_sha256)
-            self._waiting.append(Accepted(ordered, target, head_generation, replay=record))
+    def _done_elsewhere(self, order: DeployOrder | RollbackOrder) -> Record | None:
+        """The record that this very order has written through another sidecar meanwhile: it has not lost, but won."""
+        record = self._ledger.find_request(order.request_id)
+        return record if record is not None and record.request_sha256 == order.fingerprint() else None
+
+    def _replay(self, ordered: Ordered, record: Record) -> None:
+        """Answer a repeated order once this sidecar serves its record, or one that has overtaken it."""
+        head = self._ledger.head
+        if head is None or self._serves(record):
+            self._answer_again(ordered, record)
             return
-        self._answer_again(ordered, record)
+        target = Target(head.version, head.manifest_sha256)
+        self._waiting.append(Accepted(ordered, target, head.generation, replay=record))
 
     def _served_again(self, ordered: Ordered, record: Record, ready: Preparation) -> CarriedOut | None:
         head = self._ledger.head
-        if head is not None and head.generation == record.generation:
-            return CarriedOut(record, ready, replayed=True)
-        self._answer_again(ordered, record)
+        if head is not None and head.version == ready.model.version and not self._serves(head):
+            return CarriedOut(record, ready, head=head, replayed=True)
+        self._replay(ordered, record)
         self._flip.drop(ready.model)
         return None
+
+    def _serves(self, record: Record) -> bool:
+        """Whether what answers here is this record or a younger one; a rollback that waits for the store is."""
+        generation = self._flip.residents().generation
+        return self._emergency.waiting is not None or (
+            generation is not None and generation >= record.generation
+        )
 
     def _answer_again(self, ordered: Ordered, record: Record) -> None:
         ordered.answer(Outcome(record, time.monotonic() - ordered.order.received, replayed=True))
@@ -241,6 +257,10 @@ class OrderDesk:
         for accepted in tuple(self._waiting):
             if accepted.ordered.future.cancelled():
                 self._waiting.remove(accepted)
+
+
+def _unrecorded(draft: Record, ready: Preparation, why: str) -> CarriedOut:
+    return CarriedOut(draft, ready, head=draft, no_store=why)
 
 
 def _is_emergency(order: DeployOrder | RollbackOrder) -> bool:

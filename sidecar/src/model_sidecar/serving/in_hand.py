@@ -38,8 +38,8 @@ class Accepted:
     not undo a rollback that came meanwhile.
 
     Attributes:
-        replay: the record that an earlier order with this id has written, and that is still the head: it has only to be
-            served here.
+        replay: the record that an earlier order with this id has written. The head, which is that record or has overtaken
+            it, has only to be served here.
         no_store: why an emergency rollback cannot be recorded now.
     """
 
@@ -52,9 +52,16 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class CarriedOut:
-    """An order's record, and the model to publish under it; `no_store`: why the record could not be written yet."""
+    """An order's record, and the model to publish.
+
+    Attributes:
+        record: what the order is answered with.
+        head: what the model answers under: the record, unless that was replayed and others have overtaken it.
+        no_store: why the record could not be written yet.
+    """
 
     record: Record
     ready: Preparation
+    head: Record
     replayed: bool = False
     no_store: str = ""

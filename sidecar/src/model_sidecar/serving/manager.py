@@ -255,7 +255,7 @@ class Manager:
             self._emergency.hold(done.record, why=done.no_store)
             self._wishes.hold(done.record)
         else:
-            self._wishes.follow(done.record)
+            self._wishes.follow(done.head)
         self._pursuit.publish(done.ready, since=since)
         self._post()  # before the answer: who then asks for the status must find what was just told
         took_s = time.monotonic() - since
