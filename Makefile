@@ -110,7 +110,7 @@ fuzz: venv $(VENV_FUZZ)/.installed ## fuzz every reader, guided by coverage (thr
 	@$(BIN)/python scripts/fuzz.py --python $(VENV_FUZZ)/bin/python $(ARGS)
 
 soak: venv ## 10,000 flips beside 1,000,000 checked predictions: what fails, what grows (an hour)
-	@$(BIN)/python benchmarks/soak.py $(ARGS)
+	@$(BIN)/python scripts/soak.py $(ARGS)
 
 $(VENV_FUZZ)/.installed: requirements/fuzz.txt $(DISTRIBUTIONS)
 	$(require_python)

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from support.footprint import Footprint
 from support.sidecars import RunningSidecar, serving
 from support.traffic import Traffic
 from support.yard import MODEL, PROD, Yard
 
 A, B, C = "2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod"
 SWAPS = 500
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a process holds: bytes of memory, threads, descriptors."""
-
-    memory: int
-    threads: int
-    descriptors: int
-
-    @classmethod
-    def of(cls, pid: int) -> Footprint:
-        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        return cls(
-            memory=int(lines["VmRSS"].split()[0]) * 1024,
-            threads=int(lines["Threads"]),
-            descriptors=len(list(Path(f"/proc/{pid}/fd").iterdir())),
-        )
 
 
 @pytest.mark.timeout(300)
