@@ -34,8 +34,8 @@ VERSIONS = ("2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod")
 CHECKPOINTS = 20
 SETTLED = 0.25
 """Of the run, after which memory counts: pools and caches have filled by then."""
-SLOPE_KB_PER_FLIP = 8.0
-"""What is more is a leak. Each flip adds a record, which the ledger keeps in memory; a session takes a hundred times as much."""
+SLOPE_KB_PER_FLIP = 4.0
+"""What is more is a leak. Each flip adds a record of about one KiB, which the ledger keeps in memory; a session takes a hundred times as much."""
 WAIT_S = 60.0
 
 

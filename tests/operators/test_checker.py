@@ -91,6 +91,10 @@ def stale_read(seen: Seen) -> None:
     seen.reads.append(Read(reader="bob", sidecar="two", began=21, generation=3, version=C))
 
 
+def no_history(seen: Seen) -> None:
+    seen.reads.append(Read(reader="bob", sidecar="one", began=21, generation=0, version=""))
+
+
 def going_back(seen: Seen) -> None:
     seen.reads.append(Read(reader="ana", sidecar="one", began=16, generation=1, version=A))
 
@@ -120,6 +124,7 @@ def from_the_future(seen: Seen) -> None:
         lost_against_itself,
         later_and_yet_earlier,
         stale_read,
+        no_history,
         going_back,
         torn_tag,
         wrong_numbers,

@@ -46,7 +46,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """A prediction, a status or a look at the history: the generation it showed, under that version's name.
+    """A prediction, a status or a look at the history: the generation it showed, under that version's name; 0 and "" for none.
 
     `right`: whether the numbers were those of that version, or the history that of the ledger.
     """
@@ -127,7 +127,7 @@ def _stale_reads(attempts: Sequence[Attempt], reads: Sequence[Read]) -> Iterator
 
 
 def _false_reads(ledger: Sequence[Entry], reads: Sequence[Read]) -> Iterator[str]:
-    names = {each.generation: each.version for each in ledger}
+    names = {0: ""} | {each.generation: each.version for each in ledger}
     for read in reads:
         if names.get(read.generation) != read.version:
             yield f"{read} shows a version that generation {read.generation} is not of"

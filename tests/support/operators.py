@@ -206,7 +206,7 @@ class Operators:
         except told.SidecarError as error:
             self.account.met[f"read: {error.reason or type(error).__name__}"] += 1
             return 0
-        if generation:
+        if generation or look == self._history:  # nothing live is an answer, and no history would be one
             way = f"{reader} ({look.__name__.strip('_')})"
             self.account.reads.append(
                 Read(
