@@ -370,6 +370,12 @@ def test_the_ledger_is_read_page_by_page(control: Control, call: SimpleNamespace
     assert (len(everything.records), everything.next_page_token) == (7, "")
 
 
+def test_before_the_ledger_was_read_there_is_no_history_and_not_an_empty_one(call: SimpleNamespace) -> None:
+    """A sidecar that has just been started does not say that nothing was ever deployed: it says that it does not know."""
+    error = refused(call.ListDeployments, ListDeploymentsRequest(model="adder"))
+    assert error.code() is StatusCode.UNAVAILABLE
+
+
 def test_a_page_of_long_records_stays_below_the_message_limit(
     control: Control, call: SimpleNamespace
 ) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from model_sidecar.errors import DeadlineOverError, NotFoundError, Reason, VerificationError
+from model_sidecar.errors import DeadlineOverError, NotFoundError, Reason, StoreError, VerificationError
 from model_sidecar.ledger.record import Actor
 from model_sidecar.release.names import ModelName, Version, parse_environment, parse_model, parse_version
 from model_sidecar.rpc.deployment_messages import (
@@ -147,6 +147,8 @@ class DeploymentService:
         """A page of the ledger, newest record first; shorter than asked for where its records are long."""
         served = self._served(request.model, request.environment)
         limit, before = page_size(request.page_size), read_page_token(request.page_token)
+        if served.ledger.head is None and served.board.current().last_look is None:
+            raise StoreError("the ledger has not been read yet: ask again in a moment")
         response = ListDeploymentsResponse()
         size = 0
         for record in served.ledger.records(before=before, limit=limit):  # from memory
