@@ -40,9 +40,10 @@ from model_sidecar.release.digests import digest_of
 from model_sidecar.release.pointer import Pointer
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "store")
+@pytest.fixture(params=["link", "directories"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
+    """A store on a mount with link(2), and one on a mount without."""
+    return Registry(tmp_path / "store", links=request.param == "link")
 
 
 def test_nothing_was_ever_deployed(registry: Registry) -> None:
@@ -138,10 +139,10 @@ def test_an_empty_ledger_is_generation_0(registry: Registry) -> None:
 
 def test_the_race_for_a_generation_is_lost_cleanly(registry: Registry) -> None:
     """Losing between the look and the link is the same conflict, and names the winner."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger, other = registry.open(disk=disk), registry.open("sidecar-2")
     commit(ledger, A)
-    disk.fail("link", lambda: _also(commit(other, B)))
+    disk.fail(disk.filling_call, lambda: _also(commit(other, B)))
 
     with pytest.raises(ConflictError) as conflict:
         ledger.commit(intent(C), expected_generation=1)
@@ -171,14 +172,15 @@ def test_a_retry_is_answered_with_the_same_record(registry: Registry) -> None:
 
 def test_two_sidecars_with_one_request_write_one_record(registry: Registry) -> None:
     """Whoever loses the link to the very request it was about gives the winner's answer."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger, other = registry.open(disk=disk), registry.open("sidecar-2")
+    commit(ledger, B)
     wanted = intent(A, request_id="both")
-    disk.fail("link", lambda: _also(other.commit(wanted, expected_generation=0)))
+    disk.fail(disk.filling_call, lambda: _also(other.commit(wanted, expected_generation=1)))
 
-    late = ledger.commit(wanted, expected_generation=0)
+    late = ledger.commit(wanted, expected_generation=1)
     assert (late.replayed, late.record.written_by.sidecar) == (True, "sidecar-2")
-    assert len(ledger.records()) == 1
+    assert len(ledger.records()) == 2
 
 
 def test_a_request_id_is_not_used_twice(registry: Registry) -> None:
@@ -196,7 +198,7 @@ def test_a_request_id_is_not_used_twice(registry: Registry) -> None:
 
 def test_a_record_in_doubt_is_answered_only_when_it_is_safe(registry: Registry) -> None:
     """EIO on the directory is COMMIT_STATE_UNKNOWN; so is a retry while it lasts; then the same record is the answer."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger = registry.open(disk=disk)
     commit(ledger, A)
     wanted = intent(B, request_id="doubtful")
@@ -212,7 +214,7 @@ def test_a_record_in_doubt_is_answered_only_when_it_is_safe(registry: Registry) 
 
 def test_a_full_store_changes_nothing(registry: Registry) -> None:
     """ENOSPC refuses the record; the head, the pointer and the next commit are as if nothing had been asked."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger = registry.open(disk=disk)
     commit(ledger, A)
     disk.fail("write", errno.ENOSPC)
@@ -228,7 +230,7 @@ def test_a_pointer_that_cannot_be_written_is_a_warning(
     registry: Registry, call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The commit stands, says so, and the next one shows in the pointer again."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger = registry.open(face_disk=disk)
     commit(ledger, A)
     # Opening the pointer to read it, before the commit and before the rename, is one call each.
@@ -257,10 +259,10 @@ def test_an_externally_managed_pointer_is_not_written(registry: Registry) -> Non
 
 def test_an_edit_made_during_a_commit_survives_it(registry: Registry) -> None:
     """Somebody who saves the pointer while a deployment is recorded finds their edit there, to be adopted."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger = registry.open(disk=disk)
     commit(ledger, A)
-    disk.fail("link", lambda: _also_write(registry.pointer), after=True)
+    disk.fail(disk.filling_call, lambda: _also_write(registry.pointer), after=True)
     assert commit(ledger, B).warning == ""
     assert registry.pointer.read_text() == '{"version": "2024.01.15.prod"}'
 
@@ -371,7 +373,7 @@ def test_a_store_that_has_gone_keeps_the_head(registry: Registry) -> None:
 
 def test_memory_answers_while_the_storage_hangs(registry: Registry) -> None:
     """A refresh that blocks in the storage holds no lock: what is known can be asked for."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger = registry.open(disk=disk)
     head = commit(ledger, A).record
     hanging, released = threading.Event(), threading.Event()
@@ -482,10 +484,7 @@ def test_a_deleted_and_remade_directory_gets_its_history_back(registry: Registry
     ledger, other = registry.open("sidecar-1"), registry.open("sidecar-2")
     for version in (A, B, C):
         commit(ledger, version)
-    records, contents = (
-        ledger.records(),
-        [path.read_bytes() for path in sorted(registry.ledger_directory.iterdir())],
-    )
+    records, contents = ledger.records(), bytes_of(registry, 3)
     other.refresh()
     shutil.rmtree(registry.directory)
     registry.directory.mkdir()
@@ -496,13 +495,18 @@ def test_a_deleted_and_remade_directory_gets_its_history_back(registry: Registry
     registry.pointer.write_bytes(b'{"version": "2024.01.10.prod"}')
     looks = [each.look() for each in (ledger, other)]
     assert all(isinstance(look.decision, Adopt) for look in looks)
-    assert [path.read_bytes() for path in sorted(registry.ledger_directory.iterdir())] == contents
+    assert bytes_of(registry, 3) == contents
+    assert len([*registry.ledger_directory.iterdir()]) == 3
     assert registry.open().look().head == ledger.head == records[0]
+
+
+def bytes_of(registry: Registry, count: int) -> list[bytes]:
+    return [registry.record_file(generation).read_bytes() for generation in range(1, count + 1)]
 
 
 def test_two_histories_are_never_mixed(registry: Registry) -> None:
     """Where a newcomer has begun a ledger in the remade directory, nothing is put back behind it."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger = registry.open(disk=disk)
     for version in (A, B):
         commit(ledger, version)
@@ -518,7 +522,7 @@ def test_two_histories_are_never_mixed(registry: Registry) -> None:
     with pytest.raises(StoreError, match="generation 2: the ledger went back"):
         ledger.look()
     assert ledger.head == head
-    assert [path.name for path in registry.ledger_directory.iterdir()] == [registry.record_file(1).name]
+    assert [path.name for path in registry.ledger_directory.iterdir()] == [registry.slot(1).name]
 
 
 def test_a_put_back_that_was_killed_is_done_by_whoever_remembers(tmp_path: Path) -> None:
@@ -548,7 +552,7 @@ def test_a_put_back_that_was_killed_is_done_by_whoever_remembers(tmp_path: Path)
 
 def test_a_full_disk_only_delays_a_put_back(registry: Registry) -> None:
     """While there is no room nothing is put back, at each look anew; once there is, the whole history returns."""
-    disk = FaultyDisk()
+    disk = registry.disk()
     ledger = registry.open(disk=disk)
     for version in (A, B, C):
         commit(ledger, version)
@@ -572,12 +576,12 @@ def test_nothing_is_added_on_top_of_a_gap(registry: Registry, generation: int) -
     for version in (A, B, C):
         commit(ledger, version)
     content = registry.record_file(generation).read_bytes()
-    registry.record_file(generation).unlink()
+    registry.take_away(generation)
     with pytest.raises(StoreError, match=f"generation {generation}: it was seen before") as refusal:
         commit(ledger, A)
     assert refusal.value.reason is Reason.LEDGER_INVALID
     assert refusal.value.facts["generation"] == str(generation)
-    assert not registry.record_file(4).exists()
+    assert not registry.slot(4).exists()
     assert registry.face().read().pointer == Pointer(C, generation=3)
 
     registry.record_file(generation).write_bytes(content)

@@ -27,10 +27,15 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "store")
 
 
-def start(registry: Registry, sidecar: str, count: int) -> subprocess.Popen[bytes]:
+def start(registry: Registry, number: int, count: int) -> subprocess.Popen[bytes]:
+    """A writer; every other one has the store on a mount without link."""
+    way = ("link", "directories")[number % 2]
     roots = [Path(ledger_writer.__file__).parents[1], Path(model_sidecar.__file__).parents[1]]
     return subprocess.Popen(
-        [sys.executable, ledger_writer.__file__, registry.model_directory.parent, sidecar, str(count)],
+        [
+            *(sys.executable, ledger_writer.__file__, registry.model_directory.parent),
+            *(f"writer-{number}", str(count), way),
+        ],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, roots))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -56,8 +61,11 @@ def whole_chain(registry: Registry) -> list[Record]:
 
 
 def test_four_writers_leave_one_gapless_chain(registry: Registry) -> None:
-    """Each acknowledged record is there, at its generation, once; there are no others, no gap and no leftovers."""
-    writers = [start(registry, f"writer-{number}", 25) for number in range(4)]
+    """Each acknowledged record is there, at its generation, once; there are no others, no gap and no leftovers.
+
+    Two of them fill slots by link and two by directories, side by side.
+    """
+    writers = [start(registry, number, 25) for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
         outputs = [
             output for output, _ in pool.map(lambda writer: writer.communicate(b"go\n", timeout=100), writers)
@@ -97,7 +105,7 @@ def test_killed_writers_leave_a_valid_chain(registry: Registry) -> None:
     with ThreadPoolExecutor(2) as pool:
 
         def one_life(number: int) -> dict[str, int]:
-            writer = start(registry, f"writer-{number}", 0)
+            writer = start(registry, number, 0)
             return acknowledged(output_until_killed(writer, after_s=chance.uniform(0, KILLED_WITHIN_S)))
 
         for each in pool.map(one_life, range(KILLS)):

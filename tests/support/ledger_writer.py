@@ -1,8 +1,9 @@
-"""A process that commits: `ledger_writer.py STORE SIDECAR COUNT`. Prints `<generation> <request id>` for each success.
+"""A process that commits: `ledger_writer.py STORE SIDECAR COUNT [directories]`. Prints `<generation> <request id>` for each success.
 
-COUNT 0 goes on until it is killed. The parent sets PYTHONPATH.
+COUNT 0 goes on until it is killed; `directories` stands for a mount without link(2). The parent sets PYTHONPATH.
 """
 
+import errno
 import itertools
 import os
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from support.ledgers import MODEL, PROD, START, A, B, intent
 
+from model_sidecar.disk.calls import Disk
 from model_sidecar.errors import ConflictError
 from model_sidecar.ledger.face import PointerFace
 from model_sidecar.ledger.file_backend import FileBackend
@@ -17,12 +19,19 @@ from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.record import Writer
 
 
+class LinklessDisk(Disk):
+    """A mount without link(2)."""
+
+    def link(self, source: Path | str, target: Path | str) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
 def main() -> None:
     """Commit COUNT records, each as often as it takes to win."""
     store, sidecar, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     directory = store / MODEL / "environments" / PROD
     ledger = Ledger(
-        FileBackend(directory / "ledger"),
+        FileBackend(directory / "ledger", disk=LinklessDisk() if "directories" in sys.argv else Disk()),
         PointerFace(directory / "active.json"),
         model=MODEL,
         environment=PROD,

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -84,15 +85,26 @@ def chain(*steps: tuple[Action, Version] | Version) -> list[Record]:
 
 
 class Registry:
-    """The place of one model's ledger and pointer in a store, to be opened by any number of sidecars."""
+    """The place of one model's ledger and pointer in a store, to be opened by any number of sidecars.
 
-    def __init__(self, store: Path, *, make: bool = True) -> None:
+    Args:
+        store: the store's directory.
+        make: whether to make it and the model's.
+        links: whether its file system knows link(2); without it, records are kept as directories.
+    """
+
+    def __init__(self, store: Path, *, make: bool = True, links: bool = True) -> None:
+        self._links = links
         self.model_directory = store / MODEL
         if make:
             self.model_directory.mkdir(parents=True)
         self.directory = self.model_directory / "environments" / PROD
         self.ledger_directory = self.directory / "ledger"
         self.pointer = self.directory / "active.json"
+
+    def disk(self) -> "FaultyDisk":
+        """A disk under this store that can be made to fail."""
+        return FaultyDisk(links=self._links)
 
     def face(self, *, disk: Disk | None = None) -> PointerFace:
         return PointerFace(self.pointer, disk=disk)
@@ -101,7 +113,7 @@ class Registry:
         self, sidecar: str = "sidecar-1", *, disk: Disk | None = None, face_disk: Disk | None = None
     ) -> Ledger:
         return Ledger(
-            FileBackend(self.ledger_directory, disk=disk),
+            FileBackend(self.ledger_directory, disk=disk or (None if self._links else self.disk())),
             self.face(disk=face_disk),
             model=MODEL,
             environment=PROD,
@@ -112,6 +124,11 @@ class Registry:
     def slot(self, generation: int) -> Path:
         """Where a record stands, as a file or as a directory."""
         return self.ledger_directory / f"{generation:020d}.json"
+
+    def take_away(self, generation: int) -> None:
+        """Remove a record, of whichever kind."""
+        slot = self.slot(generation)
+        shutil.rmtree(slot) if slot.is_dir() else slot.unlink()
 
     def record_file(self, generation: int) -> Path:
         """The file that holds a record's bytes."""
