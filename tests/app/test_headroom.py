@@ -15,6 +15,7 @@ V1 = (
     "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
     "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
 )
+V1_PART = "35 31 0:32 /docker /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
 V1_CONTAINER = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
 MACHINE = f"MemTotal: 1 kB\nMemAvailable: {900 << 10} kB\n"
 
@@ -80,9 +81,10 @@ def test_the_tightest_group_decides(tmp_path: Path, groups: dict[str, dict[str, 
         (V1, {"memory/docker/abc": v1(100, at_most=None), "memory": v1(1, at_most=None)}, 900),
         (V1, {"memory/docker/abc": v1(100, at_most=300, inactive=20), "memory": v1(1, at_most=None)}, 220),
         (V1, {"memory/docker/abc": v1(1, at_most=300), "memory/docker": v1(190, at_most=200)}, 10),
+        (V1_PART, {"memory/abc": v1(100, at_most=150), "memory": v1(100, at_most=300)}, 50),
         (V1_CONTAINER, {"memory": v1(100, at_most=300)}, 200),
     ],
-    ids=["none", "limit", "parent", "inside a container"],
+    ids=["none", "limit", "parent", "a part is mounted", "inside a container"],
 )
 def test_version_1_groups_are_read_too(
     tmp_path: Path, mounts: str, groups: dict[str, dict[str, str]], left: int

@@ -25,6 +25,12 @@ def limits_of(process: int) -> dict[str, str]:
     return {line[:26].strip(): line[26:].split()[0] for line in lines}
 
 
+def cpu_s(process: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def trial_of(parent: int | None = None) -> int:
     """The process id of the trial that this process (None: our own) holds, once it begins with the model.
 
