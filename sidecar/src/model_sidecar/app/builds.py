@@ -105,7 +105,9 @@ def read_build(directory: Path, *, allow_external_data: bool) -> Build:
             called ONNX is none; or its own manifest is none, with the reason that `parse_manifest` has for it.
         StoreError: it cannot be read.
     """
-    if not directory.is_dir():
+    with store_faults(directory):
+        there = directory.is_dir()
+    if not there:
         raise NotFoundError(
             f"{directory} is no directory: expected one with {MODEL} in it", reason=Reason.FILE_MISSING
         )
@@ -113,7 +115,9 @@ def read_build(directory: Path, *, allow_external_data: bool) -> Build:
         names = sorted(path.name for path in directory.iterdir())
     for name in names:
         # Before anything is opened: a FIFO would wait for its writer.
-        if not (directory / name).is_file():
+        with store_faults(directory / name):
+            regular = (directory / name).is_file()
+        if not regular:
             raise _unknown(directory / name)
     if MODEL not in names:
         raise NotFoundError(

@@ -14,6 +14,7 @@ from typing import Any
 from model_sidecar.app.builds import Build, read_build
 from model_sidecar.app.contact import Contact
 from model_sidecar.app.golden_inputs import answered, rehearse_made, rows_of
+from model_sidecar.disk.faults import store_faults
 from model_sidecar.errors import InvalidRequestError, VerificationError
 from model_sidecar.model.golden import write_examples
 from model_sidecar.model.loaded import LoadedModel
@@ -167,6 +168,7 @@ def _survived(staging: Staging, contact: Contact, *, allow_external_data: bool) 
 @contextmanager
 def _loaded(staging: Staging, *, allow_external_data: bool) -> Iterator[tuple[LoadedModel, VerifiedVersion]]:
     with (
+        store_faults(staging.path),
         staging.verify(allow_external_data=allow_external_data) as verified,
         closing(load(verified, allow_external_data=allow_external_data)) as loaded,
     ):

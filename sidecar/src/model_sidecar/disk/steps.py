@@ -7,6 +7,7 @@ OSError.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -65,22 +66,26 @@ def write_file(disk: Disk, name: Path | str, parts: Iterable[bytes], *, dir_fd: 
     try:
         # Other sidecars may run as other users.
         disk.fchmod(fd, 0o644)
-        for part in parts:
-            write_all(disk, fd, part)
+        size = sum(write_all(disk, fd, part) for part in parts)
         disk.fsync(fd)
-        now_s = disk.fstat(fd).st_mtime
+        facts = disk.fstat(fd)
+        if facts.st_size != size:
+            raise OSError(errno.EIO, f"{size} bytes were written, but the file has {facts.st_size}")
     except BaseException:
         release(disk, fd)
         raise
     disk.close(fd)
-    return now_s
+    return facts.st_mtime
 
 
-def write_all(disk: Disk, fd: int, content: bytes) -> None:
-    """Write, in as many calls as it takes."""
+def write_all(disk: Disk, fd: int, content: bytes) -> int:
+    """Write, in as many calls as it takes. Returns how many bytes there were."""
     left = memoryview(content)
     while left:
-        left = left[disk.write(fd, left) :]
+        if not (taken := disk.write(fd, left)):
+            raise OSError(errno.EIO, "the file takes no more bytes, and does not say why")
+        left = left[taken:]
+    return len(content)
 
 
 def write_directory(disk: Disk, directory: Path, files: Mapping[str, bytes]) -> float:

@@ -169,9 +169,18 @@ class PointerFace:
             # The nearest one there is: the directories are made with the first record.
             parents = self._path.parents
             directory = next((each for each in parents if is_directory(self._disk, each)), parents[0])
-            if not self._disk.access(directory, os.W_OK | os.X_OK):
+            if not self._may_write(directory):
                 return Standing.READ_ONLY
             return Standing.LINKED if read_only else Standing.OURS
+
+    def _may_write(self, directory: Path) -> bool:
+        # A storage that fails makes access(2) say no, too, and Python does not tell why. A hand edit would then count as a
+        # ConfigMap's, and take effect without a record: so a no must be repeated, by a directory that can be asked.
+        if self._disk.access(directory, os.W_OK | os.X_OK):
+            return True
+        if not self._disk.access(directory, os.F_OK):
+            raise OSError(errno.EIO, "whether it may be written cannot be told")
+        return self._disk.access(directory, os.W_OK | os.X_OK)
 
     def _parsed(self, found: FileRead, *, standing: Standing) -> Reading:
         content = found.content

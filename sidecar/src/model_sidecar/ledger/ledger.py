@@ -7,6 +7,7 @@ is known is kept, whatever happens to the storage: trouble is raised, and the kn
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +28,8 @@ __all__ = ["Commit", "Intent", "Ledger", "Look"]
 
 log = logging.getLogger(__name__)
 
+_REWRITE_PAUSE_S = 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
@@ -35,6 +38,14 @@ class Look:
     decision: Decision
     head: Record | None
     pointer_identity: Identity | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lag:
+    """Why the pointer could not be rewritten, and until when (monotonic seconds) that is not tried again."""
+
+    warning: str = ""
+    until: float = 0.0
 
 
 class Ledger(History):
@@ -72,6 +83,7 @@ class Ledger(History):
         self._environment = environment
         self._writer = writer
         self._now = now
+        self._lag = _Lag()
         self._memory = memory
 
     def recall(self) -> None:
@@ -127,14 +139,21 @@ class Ledger(History):
         """Whether the pointer is somebody else's, so that nothing is recorded here."""
         return is_external(self._face.standing(), self.head)
 
-    def rewrite_face(self) -> None:
+    def rewrite_face(self) -> str:
         """Let the pointer show the head, unless an edit is in it that nobody has adopted yet.
 
-        Best effort: whoever looks next and finds it lagging writes it again.
+        Best effort: whoever looks next and finds it lagging writes it again, but not at once after a failure. Each try
+        makes a file beside the pointer, and who watches for such files looks again.
+
+        Returns:
+            Why it could not be written; "" when it was, or need not be.
         """
+        if time.monotonic() < self._lag.until:
+            return self._lag.warning
         head, reading = self.head, self._read_face()
         if head is not None and reading is not None and self._merely_lags(reading):
-            self._show(head, reading)
+            return self._show(head, reading)
+        return ""
 
     def find_replay(self, request_id: str, *, request_sha256: Digest) -> Record | None:
         """The record that this very request wrote before, made durable; None if there is none.
@@ -370,6 +389,9 @@ class Ledger(History):
         except StoreError as error:
             # The commit stands, and whoever next compares the pointer with the head writes it again.
             warning = f"generation {record.generation} is recorded, but the pointer lags behind: {error}"
-            log.warning(warning, extra={"generation": record.generation, "version": record.version})
+            if warning != self._lag.warning:
+                log.warning(warning, extra={"generation": record.generation, "version": record.version})
+            self._lag = _Lag(warning, time.monotonic() + _REWRITE_PAUSE_S)
             return warning
+        self._lag = _Lag()
         return ""

@@ -57,10 +57,13 @@ def open_session(path: str, *, name: str) -> ort.InferenceSession:
     Raises:
         VerificationError: MODEL_INVALID, OPERATOR_UNKNOWN, OUTPUT_UNSUPPORTED or MODEL_OUT_OF_MEMORY, with
             onnxruntime's own words.
+        OSError: it cannot be opened, as where a process has run out of descriptors.
     """
     ort.disable_telemetry_events()
     # With it the file would choose its session's options; or, as that is refused below, no session would open at all.
     os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)
+    with open(path, "rb"):  # noqa: PTH123 - a descriptor's own path: onnxruntime would blame the model for what keeps us out
+        pass
     try:
         return ort.InferenceSession(
             path,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from model_sidecar.errors import Reason, SidecarError, VerificationError
+from model_sidecar.errors import Reason, SidecarError, StoreError, VerificationError
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 from model_sidecar.serving.stage import Model
@@ -90,6 +90,9 @@ class Loader:
             done(prepare())
         except SidecarError as error:
             done(error)
+        except OSError as error:
+            # Not the store's, which are ours by then: this process is out of descriptors or of memory, and that passes.
+            done(StoreError(f"version {version} cannot be prepared now: {error}. What is live answers on"))
         except Exception as error:
             log.exception("preparing %s failed unexpectedly after %.3f s", version, time.monotonic() - began)
             done(

@@ -212,8 +212,8 @@ class Manager:
                 "%s has no active pointer yet: deploy a version with `sidecarctl deploy`, or write one",
                 self._site,
             )
-        if isinstance(sighting.decision, Follow) and sighting.decision.rewrite_face:
-            self._scribe.rewrite_face()
+        lags = isinstance(sighting.decision, Follow) and sighting.decision.rewrite_face
+        self._troubles.lagging(self._scribe.rewrite_face() if lags else "")
 
     def _record_what_waits(self) -> None:
         """The store can be read: perhaps it can be written again, too."""

@@ -45,12 +45,12 @@ class Scribe:
         """The answer to a question that only the store knows; StoreError where it hangs, or as the question raises."""
         return self._patience.call(question)
 
-    def rewrite_face(self) -> None:
+    def rewrite_face(self) -> str:
         """See `Ledger.rewrite_face`."""
         try:
-            self._patience.call(self.ledger.rewrite_face)
-        except StoreError:
-            return  # best effort: the next look finds it lagging again
+            return self._patience.call(self.ledger.rewrite_face)
+        except StoreError as error:
+            return str(error)  # best effort: the next look finds it lagging again
 
     def commit(self, intent: Intent, *, expected_generation: int) -> Commit:
         """See `Ledger.commit`."""

@@ -20,14 +20,15 @@ class Troubles:
     def __init__(self, site: Site, *, on_event: Listener) -> None:
         self._refused: Trouble | None = None
         self._unseen: Trouble | None = None
+        self._lagging: Trouble | None = None
         self._told: deque[str] = deque(maxlen=_TOLD)
         self._site = site
         self._on_event = on_event
 
     @property
     def current(self) -> Trouble | None:
-        """The newest; None when the last thing that was tried has worked, and the store can be looked at."""
-        known = [each for each in (self._unseen, self._refused) if each is not None]
+        """The newest; None when the last thing that was tried has worked, and the store can be looked at and written."""
+        known = [each for each in (self._unseen, self._lagging, self._refused) if each is not None]
         return max(known, key=lambda each: each.since, default=None)
 
     def unseen(self, error: SidecarError) -> None:
@@ -41,6 +42,13 @@ class Troubles:
         if self._unseen is not None and self._refused is not None and self._refused.reason in _OF_THE_STORE:
             self.over()
         self._unseen = None
+
+    def lagging(self, why: str) -> None:
+        """The pointer does not show the head and cannot be rewritten; "" when it does. The ledger has logged it."""
+        if not why:
+            self._lagging = None
+        elif self._lagging is None or self._lagging.message != why:
+            self._lagging = Trouble(Reason.STORE_UNAVAILABLE, why, None, None, datetime.now(UTC))
 
     def tell(self, error: SidecarError, *, version: Version | None, generation: int | None) -> None:
         """Let everybody know that something was refused; what is live answers on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -11,6 +12,10 @@ from typing import Self
 from model_sidecar.release.digests import Digest, digest_from
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+# An old kernel, or a sandbox that forbids it. Anything else, as being out of descriptors, passes, or a file meets it too.
+_NO_MEMFD = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL})
 
 
 class SealedFile:
@@ -68,7 +73,7 @@ class SealedFile:
 class PrivateCopy:
     """Bytes on their way to a `SealedFile`. Used by one thread; ends with `freeze` or `close`. Raises plain OSError.
 
-    A memfd, or where that is missing an unlinked temporary file.
+    A memfd, or where the system has none an unlinked temporary file.
     """
 
     def __init__(self, name: str) -> None:
@@ -93,16 +98,12 @@ class PrivateCopy:
         os.close(self._fd)
 
 
-def temporary_folder() -> str:
-    """Where the bytes take room on a system without memfd."""
-    return tempfile.gettempdir()
-
-
 def _private_file(name: str) -> int:
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except (AttributeError, OSError):
-        # An old kernel, or a sandbox that forbids it.
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_MEMFD:
+            raise
         with tempfile.TemporaryFile(buffering=0) as file:
             return os.dup(file.fileno())
 

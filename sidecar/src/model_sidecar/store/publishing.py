@@ -59,7 +59,9 @@ class Staging:
             # O_NONBLOCK: a FIFO must not wait for a writer.
             fd = self.disk.open(source, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            if not stat.S_ISREG(self.disk.fstat(fd).st_mode):
+            with store_faults(source):
+                regular = stat.S_ISREG(self.disk.fstat(fd).st_mode)
+            if not regular:
                 raise VerificationError(
                     f"{source} is not a regular file: expected one to publish",
                     reason=Reason.NOT_A_REGULAR_FILE,

@@ -13,7 +13,7 @@ from model_sidecar.disk.calls import Disk
 from model_sidecar.disk.faults import store_faults
 from model_sidecar.errors import IncompleteVersionError, Reason, StoreError, VerificationError
 from model_sidecar.release.manifest import FileEntry
-from model_sidecar.store.private import PrivateCopy, SealedFile, temporary_folder
+from model_sidecar.store.private import PrivateCopy, SealedFile
 
 __all__ = ["SealedFile", "check_size", "seal"]
 
@@ -55,6 +55,9 @@ def seal(source: int, *, name: str, listed: FileEntry, shown: Path, disk: Disk |
             )
         check_size(copied, expected, shown=shown)
         sealed = copy.freeze()
+    except OSError as error:  # the copy's: the store's have become ours already
+        copy.close()
+        raise _no_room(error, shown) from error
     except BaseException:
         copy.close()
         raise
@@ -99,7 +102,8 @@ def check_size(found: int, listed: int, *, shown: Path) -> None:
 def _copy(disk: Disk, source: int, target: PrivateCopy, *, limit: int, shown: Path) -> int:
     """Copy at most `limit` + 1 bytes: enough to see that there are more than expected. Returns how many.
 
-    By read and write rather than by sendfile, so that a failing store can be told from a machine without memory.
+    By read and write rather than by sendfile, so that a failing store (StoreError) can be told from a machine without
+    memory (OSError).
     """
     buffer = memoryview(bytearray(min(_CHUNK, limit + 1)))
     copied = 0
@@ -108,17 +112,14 @@ def _copy(disk: Disk, source: int, target: PrivateCopy, *, limit: int, shown: Pa
             got = disk.read_into(source, buffer[: limit + 1 - copied])
         if got == 0:
             break
-        try:
-            target.append(buffer[:got])
-        except OSError as error:
-            raise _no_room(error, shown) from error
+        target.append(buffer[:got])
         copied += got
     return copied
 
 
 def _no_room(error: OSError, shown: Path) -> StoreError:
     return StoreError(
-        f"no private copy of {shown} can be kept: {error.strerror}. It needs memory for the file's size, or room in "
-        f"{temporary_folder()} where the system has no memfd",
+        f"no private copy of {shown} can be kept: {error.strerror}. It needs a descriptor, and memory for the file's size, "
+        "or where the system has no memfd room in the temporary folder",
         path=shown,
     )
