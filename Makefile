@@ -77,6 +77,7 @@ check: venv ## formatting, lint, types, rooms, protos, Dockerfile
 	test -z "$$failed"
 
 test: venv venv-triton ## all tests
+	@scripts/need.sh strace || true  # without it the tests that break system calls skip
 	@$(BIN)/python -m pytest $(ARGS)
 
 fix: venv ## format, and mend what lint can mend itself
@@ -98,6 +99,19 @@ terminations: venv ## 200 times SIGTERM under load: how every request ended (a q
 .PHONY: power-loss
 power-loss: venv ## cut the power after every call of every operation, and recover (minutes; ARGS='--seed 1 --states 20000')
 	@PYTHONPATH=tests $(BIN)/python -m support.power_cuts $(ARGS)
+
+.PHONY: crash weather kills
+crash: venv ## kill a writer at every system call of every operation, and fail each call (an hour; a fast TMPDIR helps)
+	@scripts/need.sh strace
+	@$(BIN)/python tests/crash/every_call.py $(ARGS)
+
+weather: venv ## fail the store's calls under a sidecar at work, kind by kind, and take its descriptors away (minutes)
+	@scripts/need.sh strace
+	@$(BIN)/python tests/crash/bad_weather.py $(ARGS)
+
+kills: venv ## kill writers and sidecars at random on five file systems, mounted where root may (minutes)
+	@scripts/need.sh bindfs || true  # without it there is no FUSE among them
+	@$(BIN)/python tests/crash/kills.py $(ARGS)
 
 .PHONY: operators state-machine fuzz soak
 operators: venv ## 8 operators on 4 sidecars over bad connections, thousands of orders, all of it checked (ten minutes)

@@ -126,6 +126,10 @@ class RunningSidecar:
         self.process.kill()
         self.process.wait()
 
+    def dead(self) -> bool:
+        """Whether the process has ended."""
+        return self.process is None or self.process.poll() is not None
+
     def stop(self) -> int:
         """SIGTERM, and wait; the exit code."""
         assert self.process is not None

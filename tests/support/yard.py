@@ -62,13 +62,7 @@ class Yard:
         constant = float(len(self.constants) + 1)
         if model is None:
             self.constants[version] = constant
-            (build / "model.onnx").write_bytes(models.add_constant(constant))
-            (build / "preprocessing.onnx").write_bytes(models.add_constant_before(1000 * constant))
-            if golden:
-                write_golden(
-                    build / "golden.npz",
-                    {"input:raw": [[0.0, 1.0]], "output:y": [[1001 * constant, 1001 * constant + 1]]},
-                )
+            write_build(build, constant, golden=golden)
         else:
             (build / "model.onnx").write_bytes(model)
         self.store.mkdir(exist_ok=True)
@@ -129,6 +123,17 @@ class Yard:
         """Delete the environment's directory with all that is in it, and make it again with a pointer alone."""
         shutil.rmtree(self.pointer.parent)
         self.replace_pointer(version)
+
+
+def write_build(directory: Path, constant: float, *, golden: bool = True) -> None:
+    """What a version of this constant is published from, in an empty directory."""
+    (directory / "model.onnx").write_bytes(models.add_constant(constant))
+    (directory / "preprocessing.onnx").write_bytes(models.add_constant_before(1000 * constant))
+    if golden:
+        write_golden(
+            directory / "golden.npz",
+            {"input:raw": [[0.0, 1.0]], "output:y": [[1001 * constant, 1001 * constant + 1]]},
+        )
 
 
 def write_golden(path: Path, arrays: dict[str, list[list[float]]]) -> None:
