@@ -7,9 +7,8 @@ import random
 import threading
 
 from support.sidecars import RunningSidecar
+from support.until_killed import order_until_it_dies
 from support.yard import MODEL, PROD, Yard
-
-from model_sidecar_client import SidecarError
 
 A, B, C = "2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod"
 KILLS = 12
@@ -26,7 +25,7 @@ def test_a_killed_sidecar_serves_what_the_ledger_says(yard: Yard) -> None:
             sidecar.wait_answering()
             killer = threading.Timer(chance.uniform(0.02, 0.4), sidecar.kill)
             killer.start()
-            _order_until_it_dies(sidecar, acknowledged)
+            order_until_it_dies(sidecar, (A, B, C), acknowledged)
             killer.join()
             sidecar.start()
         sidecar.wait_answering()
@@ -66,17 +65,3 @@ def test_a_pointer_that_lags_after_a_crash_is_rewritten(yard: Yard) -> None:
 
         assert json.loads(yard.pointer.read_text())["generation"] == 2
         assert len(yard.ledger().records()) == 2
-
-
-def _order_until_it_dies(sidecar: RunningSidecar, acknowledged: dict[int, str]) -> None:
-    with sidecar.operator() as operator:
-        turn = 0
-        while True:
-            turn += 1
-            try:
-                done = operator.deploy(
-                    MODEL, (A, B, C)[turn % 3], environment=PROD, reason="until it dies", timeout_s=5
-                )
-            except SidecarError:
-                return
-            acknowledged[done.generation] = done.version

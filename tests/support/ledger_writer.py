@@ -1,4 +1,6 @@
-"""A process that commits: `ledger_writer.py STORE SIDECAR COUNT [directories]`. Prints `<generation> <request id>` for each success.
+"""A process that commits: `ledger_writer.py STORE SIDECAR COUNT [directories]`.
+
+Prints `<generation> <request id> <seconds>` for each success.
 
 COUNT 0 goes on until it is killed; `directories` stands for a mount without link(2). The parent sets PYTHONPATH.
 """
@@ -7,6 +9,7 @@ import errno
 import itertools
 import os
 import sys
+import time
 from pathlib import Path
 
 from support.ledgers import MODEL, PROD, START, A, B, intent
@@ -44,11 +47,13 @@ def main() -> None:
         wanted = intent((A, B)[number % 2], request_id=f"{sidecar}-{number}")
         while True:
             head = ledger.refresh()
+            began = time.monotonic()
             try:
                 commit = ledger.commit(wanted, expected_generation=head.generation if head else 0)
             except ConflictError:
                 continue
-            os.write(1, f"{commit.record.generation} {wanted.request_id}\n".encode())
+            took_s = time.monotonic() - began
+            os.write(1, f"{commit.record.generation} {wanted.request_id} {took_s:.6f}\n".encode())
             break
 
 
