@@ -99,7 +99,7 @@ def test_being_out_of_descriptors_is_no_verdict_on_a_version(
 def test_a_loader_out_of_descriptors_says_so() -> None:
     """Whatever step meets it, of the load or the rehearsal, it is told as something that passes."""
 
-    def prepare(version: Version, manifest: Digest | None, *, ordered: bool = False) -> Preparation:
+    def prepare(version: Version, manifest: Digest | None, **_: object) -> Preparation:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     told: list[Preparation | SidecarError] = []
