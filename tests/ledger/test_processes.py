@@ -55,9 +55,7 @@ def test_killed_writers_leave_a_valid_chain(registry: Registry) -> None:
 
         def one_life(number: int) -> Told:
             after_s = chance.uniform(0, KILLED_WITHIN_S)
-            return write_until_killed(
-                registry, f"writer-{number}", after_s=after_s, linkless=number % 2 == 1
-            )
+            return write_until_killed(registry, f"writer-{number}", after_s=after_s, linkless=number % 2 == 1)
 
         for each in pool.map(one_life, range(KILLS)):
             told.add(each)
