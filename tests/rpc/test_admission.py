@@ -91,6 +91,17 @@ def test_a_free_lane_takes_whatever_comes(plane: Plane, call: SimpleNamespace) -
     assert call.ModelInfer(infer_request(ROW), timeout=RPC_S).model_version
 
 
+def test_a_free_lane_is_free_however_busy_the_others_are(tmp_path: Path) -> None:
+    """Beside a run that is taken to last very long, the second lane takes a request that could not wait for it."""
+    with Plane(tmp_path, lanes=2, max_queue_wait_s=COST_S).running() as plane, plane.calling() as call:
+        dear = ComputedModel(cost_s=1000.0)
+        running = busy(plane, call, dear)
+        plane.publish(ComputedModel("2024.01.16.prod", cost_s=COST_S))
+        assert call.ModelInfer(infer_request(ROW), timeout=RPC_S).model_version == "2024.01.16.prod"
+        dear.gate.set()
+        running.result()
+
+
 def test_what_predictions_really_cost_counts_more_than_their_rehearsal(
     plane: Plane, call: SimpleNamespace
 ) -> None:

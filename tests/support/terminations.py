@@ -167,6 +167,8 @@ def terminate(yard: Yard, chance: random.Random, *, turns: int) -> Counter[str]:
         with Callers(targets, request, outstanding=4) as callers:
             time.sleep(chance.uniform(0, 0.1))
             assert ended(sidecar) == 0
+        if lost(callers.outcomes):
+            print(sidecar.log.read_text()[-2000:], flush=True)
         return callers.outcomes
 
 
