@@ -85,13 +85,21 @@ class AioHealth:
 
     def __init__(self, board: HealthBoard) -> None:
         self._board = board
+        self._over = False
+        self._watches: set[asyncio.Event] = set()
+
+    def end_watches(self) -> None:
+        """Let every watch end, and every new one at once. The loop's own."""
+        self._over = True
+        for changed in self._watches:
+            changed.set()
 
     async def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
         """The status now; NOT_FOUND for an unknown service."""
         return _checked(self._board, request.service)
 
     async def Watch(self, request: HealthCheckRequest, context: Any) -> AsyncIterator[HealthCheckResponse]:
-        """The status now, and again whenever it is another."""
+        """The status now, and again whenever it is another, until the server hangs up."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
@@ -99,9 +107,10 @@ class AioHealth:
                 loop.call_soon_threadsafe(changed.set)
 
         forget = self._board.watch(wake)
+        self._watches.add(changed)
         try:
             last = None
-            while True:
+            while not self._over:
                 changed.clear()
                 status = self._board.status(request.service)
                 if status != last:
@@ -109,6 +118,7 @@ class AioHealth:
                     yield HealthCheckResponse(status=status)
                 await changed.wait()
         finally:
+            self._watches.discard(changed)
             forget()
 
 

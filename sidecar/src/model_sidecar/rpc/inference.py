@@ -102,11 +102,6 @@ class InferenceService:
         """While draining, let whoever comes from now on wait for his refusal."""
         self._predictions.hold_refusals()
 
-    @property
-    def holds_refusals(self) -> bool:
-        """Whether anybody waits for his refusal."""
-        return self._predictions.holds_refusals
-
     def send_refusals(self) -> None:
         """Refuse everybody who waits for it."""
         self._predictions.send_refusals()

@@ -62,7 +62,6 @@ class Predictions:
         self._pace = Pace()
         self.statistics = Statistics()
         self.draining = False
-        self._to_refuse = 0
         self._said = asyncio.Event()  # refusals of whoever comes while draining may be sent
         self._said.set()
         self._last_arrival = 0.0
@@ -88,11 +87,6 @@ class Predictions:
     def hold_refusals(self) -> None:
         """Let whoever comes from now on wait for his refusal."""
         self._said.clear()
-
-    @property
-    def holds_refusals(self) -> bool:
-        """Whether anybody waits for his refusal."""
-        return self._to_refuse > 0
 
     def send_refusals(self) -> None:
         """Refuse everybody who waits for it."""
@@ -140,11 +134,7 @@ class Predictions:
 
     async def _admitted(self, request: ModelInferRequest | None, content: bytes, call: Call) -> bytes:
         if self.draining:
-            self._to_refuse += 1
-            try:
-                await self._said.wait()
-            finally:
-                self._to_refuse -= 1
+            await self._said.wait()
             raise UnavailableError(
                 "this sidecar is going down and takes no new requests", reason=Reason.DRAINING
             )

@@ -39,10 +39,10 @@ _START_S = 30.0
 _STOP_S = 1.0
 _SETTLE_S = 2.0
 _QUIET_S = 0.25
-_SEND_S = 0.25
 _HELD_S = 2.0
+_ENDED_S = 0.25
 _TOLD_S = 0.2
-_TELL_S = 1.0
+_TELL_S = 5.0
 _SPARE_THREADS = 8
 # A backstop behind --max-inflight, which has the better words: calls that wait for the loop are not seen by that.
 _SPARE_CALLS = 1024
@@ -85,7 +85,7 @@ class DataServer:
         meters: Meters,
     ) -> None:
         self._inference = inference
-        self._board = board
+        self._health = AioHealth(board)
         self._addresses = tuple(addresses)
         self._max_message_bytes = max_message_bytes
         self._max_inflight = max_inflight
@@ -152,11 +152,9 @@ class DataServer:
             return
         self._inference.hold_refusals()
         await self._quiet(until=self._held_until)
+        # They would use the grace up, which is for answers on a busy machine; without them a stop ends as soon as it can.
+        self._health.end_watches()
         # Once only: grpc.aio (1.85) crashes the process where two stops overlap.
-        if not self._inference.holds_refusals:
-            # The grace is for answers that are computed and not yet sent; watches of health use it up, so it is short.
-            await server.stop(_SEND_S)
-            return
         stopping = asyncio.create_task(server.stop(_TELL_S))
         await asyncio.sleep(_TOLD_S)
         self._inference.send_refusals()
@@ -185,7 +183,7 @@ class DataServer:
             ],
             maximum_concurrent_rpcs=self._max_inflight + _SPARE_CALLS,
         )
-        handlers = [*self._inference.handlers(), health_handler(AioHealth(self._board))]
+        handlers = [*self._inference.handlers(), health_handler(self._health)]
         server.add_generic_rpc_handlers((AioCalls(handlers, self._meters),))
         with self._places:
             try:
@@ -309,7 +307,7 @@ async def _cancelled_calls() -> None:
     """
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
-        await asyncio.wait(others, timeout=_SEND_S)
+        await asyncio.wait(others, timeout=_ENDED_S)
 
 
 def _most_connections() -> int:
