@@ -68,7 +68,7 @@ def faults(errors: Sequence[str]) -> list[Fault]:
 def break_all(stage: Stage, workers: Workers, fault: Fault, *, every: int, serve_every: int) -> bool:
     """One row of the table, and whether every promise was kept."""
     began = time.monotonic()
-    points = (stage.points if fault is KILL else stage.storage_points())[::every]
+    points = (stage.kill_points() if fault is KILL else stage.storage_points())[::every]
     served = {point.index for point in points[::serve_every]} if fault is KILL and serve_every else set()
     outcomes = workers.each(
         points, lambda point, performer: stage.break_at(point, fault, performer, keep=point.index in served)
@@ -146,6 +146,13 @@ def main() -> int:
         for operation in arguments.operations or OPERATIONS:
             stage = Stage(operation, Path(scratch))
             workers.each([stage], lambda each, performer: each.rehearse(performer))
+            if operation in {"deploy", "first", "adopt"}:
+                unlinked = Stage(operation, Path(scratch), links=False)
+                workers.each([unlinked], lambda each, performer: each.rehearse(performer))
+                print(f"{operation}, where there are no hard links:")
+                good &= break_all(
+                    unlinked, workers, KILL, every=arguments.every, serve_every=arguments.serve_every
+                )
             for fault in (KILL, *faults(arguments.errors)):
                 good &= break_all(
                     stage, workers, fault, every=arguments.every, serve_every=arguments.serve_every

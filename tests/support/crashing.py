@@ -27,7 +27,7 @@ from typing import Any, Self
 from support import operations
 from support.operations import MODEL, A, B, C
 from support.shell import as_started
-from support.strace import Call, Strace, failing_at, failing_from, killing_at
+from support.strace import NO_LINKS, Call, Strace, failing_at, failing_from, killing_at
 from support.yard import Yard, write_build
 
 import model_sidecar
@@ -216,10 +216,13 @@ class Outcome:
 class Stage:
     """One operation's store, made once and copied for each point. Threads may share it."""
 
-    def __init__(self, operation: str, directory: Path) -> None:
+    def __init__(self, operation: str, directory: Path, *, links: bool = True) -> None:
+        """Without `links`, the writer finds a file system that has none, and writes records as directories."""
         self.operation = operation
-        self._template = directory / f"{operation}-template"
-        self._copies = (directory / f"{operation}-{number}" for number in itertools.count())
+        self._always = () if links else NO_LINKS
+        name = operation if links else f"{operation}-unlinked"
+        self._template = directory / f"{name}-template"
+        self._copies = (directory / f"{name}-{number}" for number in itertools.count())
         self._lock = threading.Lock()
         self.yard = _furnish(operation, self._template)
         ledger = operations.environment_of(self._template) / "ledger"
@@ -238,7 +241,7 @@ class Stage:
 
     def rehearse(self, performer: Performer) -> None:
         """Perform it unharmed, and take down its calls."""
-        run = performer.perform(self.operation, self.copy())
+        run = performer.perform(self.operation, self.copy(), *self._always)
         assert run.said is not None, "an unharmed operation fails"
         assert "generation" in run.said, run.said
         assert run.status == 0
@@ -254,6 +257,10 @@ class Stage:
             for index, call in enumerate(own)
         ]
 
+    def kill_points(self) -> list[Point]:
+        """Every call, but where links always fail: strace does one thing to a call, and before and after it is as good."""
+        return [point for point in self.points if not (self._always and point.name.startswith("link"))]
+
     def storage_points(self) -> list[Point]:
         """Where an error of a disk's, or being out of descriptors, can come: not in what is ours, in memory."""
         return [
@@ -266,7 +273,8 @@ class Stage:
         """Break it there, and examine what is left. `keep` what was found before the examination added to it."""
         for _ in range(_TRIES):
             root, memory = self._fresh()
-            run = performer.perform(self.operation, root, *fault.options(point, self._names))
+            options = (*self._always, *fault.options(point, self._names))
+            run = performer.perform(self.operation, root, *options)
             struck = self._struck(run, point, fault)
             if struck:
                 break
@@ -434,7 +442,7 @@ class Examination:
         """The files themselves: those before are untouched, and how many there are besides."""
         directory = operations.environment_of(self._root) / "ledger"
         names = sorted(path.name for path in directory.glob("*.json"))
-        contents = [(directory / name).read_bytes() for name in names]
+        contents = [_content(directory / name) for name in names]
         before = self._stage.before
         if names != [f"{number:020}.json" for number in range(1, len(names) + 1)]:
             self._problem("invalid", f"not gapless: {names}")
@@ -526,6 +534,13 @@ class Examination:
         store.verify(MODEL, C).close()
         if store.versions(MODEL) != [C, B, A]:
             self._problem("invalid", f"versions: {store.versions(MODEL)}")
+
+
+def _content(record: Path) -> bytes:
+    # Where there are no hard links, a record is a directory with the bytes in it.
+    if record.is_dir():
+        (record,) = record.iterdir()
+    return record.read_bytes()
 
 
 def _is_refusal(said: dict[str, Any]) -> bool:

@@ -109,6 +109,10 @@ def calls(trace: str) -> list[Call]:
     return [Call(match[1], match[2], match[3] or "?") for match in found if match]
 
 
+NO_LINKS = ("-e", "inject=link,linkat:error=EPERM")
+"""Options: a file system that has no hard links."""
+
+
 def killing_at(name: str, number: int) -> tuple[str, ...]:
     """Options: SIGKILL at the entry of the n-th call of this name."""
     return ("-e", f"inject={name}:signal=SIGKILL:when={number}")
