@@ -24,7 +24,7 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from support import strace
-from support.crashing import ERRORS, KILL, Fault, Outcome, Performer, Stage, count
+from support.crashing import ERRORS, KILL, Fault, Outcome, Performer, Stage, count, touches_storage
 from support.crashing_served import serve_what_is_left
 from support.operations import OPERATIONS
 
@@ -90,7 +90,11 @@ def break_all(stage: Stage, workers: Workers, fault: Fault, *, every: int, serve
             print(f"  not struck: {outcome.point}")
     for outcome, what in unserved:
         print(f"  NOT SERVED after {outcome.point}: {what!r}")
-    return not broken and not unserved and figures["struck"] == figures["points"]
+    # A call for memory may come a little sooner or later where onnxruntime's threads are about; one to the storage may not.
+    missed = [
+        each for each in outcomes if not each.struck and each.point and touches_storage(each.point.name)
+    ]
+    return not broken and not unserved and not missed
 
 
 def cut_all(stage: Stage, workers: Workers, *, every: int) -> bool:
