@@ -166,7 +166,8 @@ def terminate(yard: Yard, chance: random.Random, *, turns: int) -> Counter[str]:
         request = http2.Request(http2.request_fields(), counting(turns))
         with Callers(targets, request, outstanding=4) as callers:
             time.sleep(chance.uniform(0, 0.1))
-            assert ended(sidecar) == 0
+            code = ended(sidecar)
+        assert code == 0, f"exit code {code}: {sidecar.log.read_text()[-2000:]}"
         if lost(callers.outcomes):
             print(sidecar.log.read_text()[-2000:], flush=True)
         return callers.outcomes

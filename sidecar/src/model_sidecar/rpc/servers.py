@@ -39,6 +39,7 @@ _START_S = 30.0
 _STOP_S = 1.0
 _SETTLE_S = 2.0
 _QUIET_S = 0.25
+_GLANCE_S = 0.05
 _HELD_S = 2.0
 _ENDED_S = 0.25
 _TOLD_S = 0.2
@@ -134,11 +135,17 @@ class DataServer:
         loop.call_later(grace_s, self._over.set)
 
     async def _quiet(self, *, until: float) -> None:
-        """Wait until nobody has asked for a moment, or it is so late."""
+        """Wait until nobody has asked for a moment, or it is so late.
+
+        A moment in which this loop itself was held up counts for nothing: callers on a busy machine are held up as well.
+        """
         loop = asyncio.get_running_loop()
-        # Polled, at these times only: an event would have to be set by every prediction.
-        while (now := loop.time()) < until and self._inference.quiet_s < _QUIET_S:  # noqa: ASYNC110
-            await asyncio.sleep(min(_QUIET_S, until - now))
+        calm_since = now = loop.time()
+        while now < until and now - calm_since < _QUIET_S:
+            await asyncio.sleep(_GLANCE_S)
+            before, now = now, loop.time()
+            if now - before > 2 * _GLANCE_S or self._inference.quiet_s < now - before:
+                calm_since = now
 
     async def _hang_up(self, server: aio.Server) -> None:
         """Stop the server, so that no caller is left without a word.
