@@ -51,6 +51,13 @@ def test_an_address_is_shown_as_it_can_be_given() -> None:
         assert parse_address(str(parse_address(text))) == parse_address(text)
 
 
+@pytest.mark.parametrize("text", ["[[f66bb:0", "[::1:80", "::1]:80", "a b:80", "a/b:80", "[]:80"])
+def test_brackets_and_blanks_are_no_host(text: str) -> None:
+    """One bracket was taken off, and the other stayed in the name of a host that nobody can have."""
+    with pytest.raises(ConfigurationError, match="not an address"):
+        parse_address(text)
+
+
 def test_a_carriage_return_in_what_is_remembered_damages_one_line(tmp_path: Path) -> None:
     """It was taken for the end of a line, and what was remembered next was written over the middle of another."""
     first, second, third = (encode(each) for each in chain(A, B, A))

@@ -165,18 +165,29 @@ class HandDriven:
         )
         self.blind: SidecarError | None = None
         """Why the last look failed; None if it did not."""
+        self._news: Sighting | Unseen | None = None
         if (record := emergency.recall(self.ledger)) is not None:
             self._manager._wishes.hold(record)
 
     def look(self) -> None:
         """One look at the store, and what the manager makes of it."""
+        self.glance()
+        self.notice()
+
+    def glance(self) -> None:
+        """One look at the store, of which the manager does not know yet."""
         try:
-            news: Sighting | Unseen = self._source.look()
+            self._news = self._source.look()
             self.blind = None
         except SidecarError as error:
             self.blind = error
-            news = Unseen(error)
-        self._manager.sighted(news)
+            self._news = Unseen(error)
+
+    def notice(self) -> None:
+        """The manager learns of the last look, if it has not yet."""
+        if self._news is not None:
+            self._manager.sighted(self._news)
+            self._news = None
         self.turn()
 
     def turn(self) -> None:

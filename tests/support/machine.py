@@ -70,19 +70,34 @@ faults = st.sampled_from(
 )
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """An order as it was given to one sidecar.
+
+    Attributes:
+        head: the ledger's newest generation then, which is the order's condition; None where there was no store.
+        tampered: how often somebody had taken records away by then.
+    """
+
+    sidecar: HandDriven
+    future: Future[Outcome]
+    head: int | None
+    tampered: int
+
+
 @dataclass
 class Asked:
     """An order, however often it was given, and what is known of it.
 
     Attributes:
-        open: the attempts that were not answered yet: the sidecar, and how often the ledger had been tampered with.
+        open: the attempts that were not answered yet.
         record: what it was answered with; None before, and after somebody has taken that record out of the ledger.
         in_doubt: an attempt ended without saying whether the order was recorded.
         promised_by: the sidecars where it is in effect without being recorded yet.
     """
 
     order: DeployOrder | RollbackOrder
-    open: list[tuple[HandDriven, Future[Outcome], int]] = field(default_factory=list)
+    open: list[Attempt] = field(default_factory=list)
     record: Record | None = None
     in_doubt: bool = False
     promised_by: set[str] = field(default_factory=set)
@@ -225,6 +240,17 @@ class Store(RuleBasedStateMachine):
         self.unmount()
         self.roll_back(name, ToPrevious(), None, quick=True, emergency=True)
 
+    @rule(name=names, other=names, version=versions, others=versions)
+    def deploy_at_once(self, name: str, other: str, version: Version, others: Version) -> None:
+        """Of two deploys, one is recorded after the other has looked for the last time."""
+        if name == other:
+            return
+        self._count("deploy at once")
+        disk = self._running(name).disk
+        disk.fail(disk.filling_call, lambda: self.simply_deploy(other, others))
+        self.simply_deploy(name, version)
+        disk.fail("", 0, times=0)
+
     @precondition(lambda self: self.asked)
     @rule(name=names, which=st.integers(0, 10), quick=quickly)
     def ask_again(self, name: str, which: int, quick: bool) -> None:
@@ -251,6 +277,26 @@ class Store(RuleBasedStateMachine):
         self._count("look")
         sidecar.look()
         self._load(sidecar, quick)
+
+    @rule(name=names)
+    def glance(self, name: str) -> None:
+        """A sidecar looks at the store, and is slow to act on it."""
+        self._count("glance")
+        self._running(name).glance()
+
+    @rule(name=names)
+    def notice(self, name: str) -> None:
+        """It acts on what it saw, whatever has happened since."""
+        self._running(name).notice()
+        self._gather()
+
+    @rule(name=names, version=versions)
+    def act_on_old_news(self, name: str, version: Version) -> None:
+        """It acts on what it saw before an order came."""
+        self._count("act on old news")
+        self.glance(name)
+        self.simply_deploy(name, version)
+        self.notice(name)
 
     @rule()
     def everybody_looks(self) -> None:
@@ -479,7 +525,7 @@ class Store(RuleBasedStateMachine):
         sidecar = self.sidecars.pop(name)
         self.seen.pop(sidecar, None)
         for asked in self.asked:
-            left = [attempt for attempt in asked.open if attempt[0] is not sidecar]
+            left = [attempt for attempt in asked.open if attempt.sidecar is not sidecar]
             asked.in_doubt |= left != asked.open
             asked.open = left
             if name == FORGETFUL:
@@ -504,19 +550,21 @@ class Store(RuleBasedStateMachine):
 
     def _give(self, sidecar: HandDriven, asked: Asked) -> None:
         future: Future[Outcome] = Future()
-        asked.open.append((sidecar, future, self.tampered))
+        head = len(self._records()) if self.root.exists() else None
+        asked.open.append(Attempt(sidecar, future, head, self.tampered))
         sidecar.order(replace(asked.order), future)
         self._gather()
 
     def _gather(self) -> None:
         for asked in self.asked:
             for attempt in tuple(asked.open):
-                sidecar, future, tampered = attempt
-                if future.done():
+                # Another step may be under way inside of this one, and may have been here first.
+                if attempt.future.done() and attempt in asked.open:
                     asked.open.remove(attempt)
-                    self._take(asked, sidecar, future, undisturbed=tampered == self.tampered)
+                    self._take(asked, attempt)
 
-    def _take(self, asked: Asked, sidecar: HandDriven, future: Future[Outcome], *, undisturbed: bool) -> None:
+    def _take(self, asked: Asked, attempt: Attempt) -> None:
+        sidecar, future = attempt.sidecar, attempt.future
         error, order = future.exception(), asked.order
         if error is None:
             outcome = future.result()
@@ -525,7 +573,7 @@ class Store(RuleBasedStateMachine):
                 asked.promised_by.add(sidecar.name)
                 asked.in_doubt = True
             elif not order.validate_only:
-                self._acknowledge(asked, sidecar, outcome, undisturbed=undisturbed)
+                self._acknowledge(asked, attempt, outcome)
             return
         assert isinstance(error, SidecarError), repr(error)
         assert error.reason is not Reason.INTERNAL, error
@@ -536,9 +584,9 @@ class Store(RuleBasedStateMachine):
                 f"{order} lost against itself: {error}"
             )
 
-    def _acknowledge(self, asked: Asked, sidecar: HandDriven, outcome: Outcome, *, undisturbed: bool) -> None:
-        record, order = outcome.record, asked.order
-        records = self._records()
+    def _acknowledge(self, asked: Asked, attempt: Attempt, outcome: Outcome) -> None:
+        record, order, sidecar = outcome.record, asked.order, attempt.sidecar
+        records, undisturbed = self._records(), attempt.tampered == self.tampered
         if record not in records and not undisturbed:
             asked.in_doubt = True  # it was there, and somebody has taken it away before it was served
             return
@@ -556,6 +604,8 @@ class Store(RuleBasedStateMachine):
                 assert previous is not None
                 assert record.version == previous.version
         assert record.action is (Action.DEPLOY if isinstance(order, DeployOrder) else Action.ROLLBACK)
+        if undisturbed and not outcome.replayed and attempt.head is not None:
+            assert record.generation == attempt.head + 1, f"{order} undid what it knew nothing of"
         if order.expected_generation is not None:
             assert record.generation == order.expected_generation + 1
         answer = sidecar.predict()
@@ -564,6 +614,7 @@ class Store(RuleBasedStateMachine):
             assert answer.generation >= record.generation, (
                 f"{sidecar.name} acknowledged {record}, serves {answer}"
             )
+            self.seen[sidecar] = answer
 
     def _write_pointer(self, version: Version, *, careful: bool = True) -> None:
         if not self.root.exists():

@@ -17,6 +17,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST_S = 366 * 24 * 3600.0
 _SIZE = re.compile(r"(?P<count>[0-9]{1,18})(?P<unit>B|KiB|MiB|GiB)?", re.ASCII)
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_HOST = re.compile(r"[0-9A-Za-z._:%-]{1,253}", re.ASCII)  # a name, or an address of either kind
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _SUN_PATH_BYTES = 107
 _GRPC_LARGEST = (1 << 31) - 1
@@ -157,8 +158,8 @@ def parse_address(text: str) -> Address:
             )
         return Address(path=path)
     host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not _PORT.fullmatch(port) or int(port) > 65535:
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or int(port) > 65535:
         raise ConfigurationError(
             f"{text[:200]!r} is not an address: expected unix:/path/of.sock or host:port"
         )
