@@ -90,9 +90,8 @@ class _PatientLoader:
         *,
         manifest: Digest | None,
         done: Callable[[Preparation | SidecarError], None],
-        ordered: bool,
+        **_how: object,
     ) -> None:
-        del ordered
         self.waiting.append(_Load(version, manifest, done))
 
 
