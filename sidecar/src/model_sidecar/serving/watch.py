@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Watch(FileSystemEventHandler):
 
     The *directory* is watched, never the file: a rename into place and a ConfigMap's swap of `..data` change the
     directory, and a watch on the file would stay with the old one. A directory that is deleted and made again leaves
-    its watch dead without a word, so `renew`, called before every look, puts a new one where the inode has changed.
+    its watch dead without a word, so `renew`, called before every look, puts a new one where the inode has changed, or
+    where the old one was said to be deleted: file systems such as ext4 give its inode to the new one.
     """
 
     def __init__(self, pointer: Path, *, wake: Callable[[], None]) -> None:
@@ -39,6 +41,7 @@ class Watch(FileSystemEventHandler):
         directory = pointer.parent
         self._directories = (directory, directory.parent, directory.parent.parent)
         self._watches: dict[Path, tuple[tuple[int, int], ObservedWatch]] = {}
+        self._deleted: set[Path] = set()  # added to on watchdog's thread
         self._observer: BaseObserver | None = None
         self._complained = False
 
@@ -63,6 +66,11 @@ class Watch(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Watchdog's call, on its own thread."""
+        if (
+            event.event_type == EVENT_TYPE_DELETED
+            and (path := Path(os.fsdecode(event.src_path))) in self._directories
+        ):
+            self._deleted.add(path)
         if event.event_type in _NEWS:
             self._wake()
 
@@ -73,7 +81,9 @@ class Watch(FileSystemEventHandler):
             found = None
         identity = (found.st_dev, found.st_ino) if found else None
         known = self._watches.get(directory)
-        if known is not None and known[0] != identity:
+        deleted = directory in self._deleted
+        self._deleted.discard(directory)
+        if known is not None and (known[0] != identity or deleted):
             del self._watches[directory]
             self._running().unschedule(known[1])
             known = None
