@@ -35,7 +35,7 @@ from model_sidecar.errors import (
 from model_sidecar.ledger.face import render
 from model_sidecar.ledger.ledger import Commit, Look
 from model_sidecar.ledger.reconcile import Adopt, Follow, Nothing
-from model_sidecar.ledger.record import Action, decode, encode
+from model_sidecar.ledger.record import Action, Record, decode, encode
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.pointer import Pointer
 
@@ -371,6 +371,20 @@ def test_a_store_that_has_gone_keeps_the_head(registry: Registry) -> None:
     assert commit(ledger, B).record.generation == 2
 
 
+def test_an_old_listing_hides_no_record(registry: Registry) -> None:
+    """A mount that goes on showing the directory as it once was: records are found by their names all the same."""
+
+    class OldListing(FaultyDisk):
+        def names(self, directory: Path | int) -> list[str]:
+            return registry.record_file(1).name.split()
+
+    commit(registry.open(), A)
+    known, new = registry.open(disk=OldListing()), registry.open(disk=OldListing())
+    known.refresh()
+    head = commit(registry.open(), B).record
+    assert (known.refresh(), new.refresh()) == (head, head)
+
+
 def test_memory_answers_while_the_storage_hangs(registry: Registry) -> None:
     """A refresh that blocks in the storage holds no lock: what is known can be asked for."""
     disk = registry.disk()
@@ -442,6 +456,25 @@ def test_a_look_says_what_pointer_and_ledger_mean(registry: Registry) -> None:
     assert (look.decision, look.head) == (Follow(record=head, rewrite_face=False), head)
     assert look.pointer_identity == ledger.read_face().identity is not None
     assert not ledger.externally_managed()
+
+
+def test_a_deployment_amid_a_look_is_nobodys_edit(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another sidecar deploys just when the ledger was read: the look shows what was before, and the next one the rest."""
+    ledger, other = registry.open(), registry.open("sidecar-2")
+    head = commit(other, A).record
+    refresh = ledger.refresh
+
+    def refreshed_and_overtaken() -> Record | None:
+        seen = refresh()
+        commit(other, B)
+        return seen
+
+    monkeypatch.setattr(ledger, "refresh", refreshed_and_overtaken)
+    assert ledger.look().decision == Follow(record=head, rewrite_face=False)
+    monkeypatch.undo()
+    assert ledger.look().decision == Follow(record=other.head, rewrite_face=False)  # type: ignore[arg-type]  # committed
 
 
 def test_a_lagging_pointer_is_rewritten_and_an_edit_is_not(registry: Registry) -> None:

@@ -70,9 +70,10 @@ def test_an_externally_managed_version_has_no_generation(plane: Plane, call: Sim
 
 
 def test_a_version_is_asked_for_by_name_or_as_the_previous_one(plane: Plane, call: SimpleNamespace) -> None:
-    """The live version, the standby by its name and `@previous` answer, each under its own name."""
-    plane.publish(ComputedModel("2024.01.10.prod"))
-    plane.publish(ComputedModel("2024.01.15.prod"))
+    """The live version, the standby by its name and `@previous` answer, each under its own name and generation."""
+    generations = {"2024.01.10.prod": 7, "2024.01.15.prod": 8}
+    for version, generation in generations.items():
+        plane.publish(ComputedModel(version), generation=generation)
 
     for asked, answered in {
         "": "2024.01.15.prod",
@@ -80,8 +81,9 @@ def test_a_version_is_asked_for_by_name_or_as_the_previous_one(plane: Plane, cal
         "2024.01.10.prod": "2024.01.10.prod",
         "@previous": "2024.01.10.prod",
     }.items():
-        request = infer_request(ROW, model_version=asked)
-        assert call.ModelInfer(request, timeout=RPC_S).model_version == answered
+        answer = call.ModelInfer(infer_request(ROW, model_version=asked), timeout=RPC_S)
+        assert answer.model_version == answered
+        assert answer.parameters["generation"].int64_param == generations[answered]
 
 
 @pytest.mark.parametrize("cost_s", [1e-6, POOLED_S])

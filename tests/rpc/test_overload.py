@@ -292,6 +292,21 @@ def test_draining_refuses_the_new_and_answers_the_old(tmp_path: Path) -> None:
         assert not draining.is_alive()
 
 
+def test_a_drain_is_over_when_the_last_is_answered(tmp_path: Path) -> None:
+    """As long as one prediction is in flight, nobody is told that the server may stop."""
+    plane, over = Plane(tmp_path), threading.Event()
+    with plane.running(), plane.calling() as call:
+        model = held(plane)
+        last = call.ModelInfer.future(infer_request(ROW), timeout=RPC_S)
+        wait_begun(model)
+        plane.server._loop.call_soon_threadsafe(plane.server._inference.drain, over.set)  # type: ignore[union-attr]
+        call.ServerLive(ServerLiveRequest(), timeout=RPC_S)  # answered after that, by the same loop
+        assert not over.is_set()
+        model.gate.set()
+        assert last.result().model_version == model.version
+        assert over.wait(WAIT_S)
+
+
 def test_refusing_while_draining_names_the_reason(tmp_path: Path) -> None:
     """A call that reaches a draining sidecar on an open connection learns why it is refused, and is not ready."""
     plane = Plane(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import queue
 from collections.abc import Iterator
@@ -32,8 +33,9 @@ from model_sidecar.events import (
     StandbyReady,
     StoreRead,
 )
-from model_sidecar.ledger.ledger import Intent
-from model_sidecar.ledger.record import Action, Actor
+from model_sidecar.ledger.ledger import Intent, Look
+from model_sidecar.ledger.pending import PendingFile
+from model_sidecar.ledger.record import Action, Actor, Record
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.names import Environment, ModelName, Version
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
@@ -77,6 +79,7 @@ class Running:
         keep_standby: bool = True,
         sidecar: str = "one",
         poll_interval_s: float = 0.05,
+        pending: PendingFile | None = None,
     ) -> None:
         self.shelf = shelf
         layout = Layout(root)
@@ -102,7 +105,7 @@ class Running:
             SITE,
             flip=flip,
             scribe=scribe,
-            emergency=Emergency(None),
+            emergency=Emergency(pending),
             loader=Loader(shelf.prepare, name="load"),
             board=self.board,
             keep_standby=keep_standby,
@@ -296,6 +299,8 @@ def test_a_rollback_does_not_wait_for_a_load_and_the_late_deploy_loses(running: 
 
     assert conflict.value.facts["version"] == A
     assert running.live == A
+    published = [event.version for event in list(running.events.queue) if isinstance(event, Published)]
+    assert published == [A, B, A], "what was not recorded never answered"
 
 
 def test_a_version_that_fails_is_refused_and_the_live_one_answers_on(running: Running) -> None:
@@ -370,6 +375,7 @@ def test_a_changed_signature_is_refused_unless_it_is_allowed(running: Running) -
         running.deploy(B)
     assert refused.value.reason is Reason.SCHEMA_CHANGED
     assert "input x FP32[-1, 2] became x FP32[-1, 3]" in str(refused.value)
+    assert len(running.ledger.records()) == 1
 
     assert running.deploy(B, allow_schema_change=True).record.version == B
     assert running.rollback().record.version == A
@@ -667,6 +673,152 @@ def test_a_previous_version_that_was_replaced_is_not_rolled_back_to(tmp_path: Pa
     assert refused.value.reason is Reason.MANIFEST_CHANGED
     assert running.live == B
     running.stop()
+
+
+def test_a_version_that_was_replaced_is_not_deployed_again(running: Running) -> None:
+    """An order by name means what was deployed under that name, not what stands there by now."""
+    for version in (A, B, C):
+        running.deploy(version)
+    running.shelf.put(A, salt="other bytes")
+
+    with pytest.raises(VerificationError) as refused:
+        running.deploy(A, request_id="once more")
+
+    assert refused.value.reason is Reason.MANIFEST_CHANGED
+    assert (running.live, running.generation) == (C, 3)
+
+
+def test_an_error_that_nobody_foresaw_ends_one_order_and_nothing_else(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours in the manager is that order's failure; the next order is carried out."""
+    running.deploy(A)
+
+    def mistaken(request_id: str, *, request_sha256: object) -> Record | None:
+        raise ZeroDivisionError(f"over {request_id}")
+
+    monkeypatch.setattr(running.ledger, "find_replay", mistaken)
+    with pytest.raises(ZeroDivisionError):
+        running.deploy(B)
+    monkeypatch.undo()
+
+    assert running.live == A
+    assert running.deploy(B, request_id="again").record.generation == 2
+
+
+def test_an_io_error_of_a_look_is_told_and_the_next_look_is_taken(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a look raises, what is live answers on, and looking goes on."""
+    running.deploy(A)
+
+    def failing() -> Look:
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(running.ledger, "look", failing)
+    running.wait(error=Reason.STORE_UNAVAILABLE, live=A)
+    monkeypatch.undo()
+    running.edit(B)
+    running.wait(live=B, error=None)
+    assert running.shelf.attempts == {A: 1, B: 1}, "what was live had to be loaded again"
+
+
+class Unwritable:
+    """What the ledger says while nothing can be recorded in it."""
+
+    def __init__(self, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refusing(*_: object, **__: object) -> None:
+            raise StoreError("read-only")
+
+        self.running = running
+        self._patched = monkeypatch
+        for call in ("commit", "append"):
+            monkeypatch.setattr(running.ledger, call, refusing)
+
+    def end(self) -> None:
+        """It can be written again."""
+        self._patched.undo()
+
+
+class WatchedPending(PendingFile):
+    """A pending file that knows what answered when it was written."""
+
+    running: Running
+    live_then: str | None = None
+
+    def save(self, record: Record) -> None:
+        self.live_then = self.running.live
+        super().save(record)
+
+
+@pytest.fixture
+def pending(tmp_path: Path) -> WatchedPending:
+    return WatchedPending(tmp_path / "state" / "pending.json")
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, shelf: Shelf, pending: WatchedPending) -> Iterator[Running]:
+    """A sidecar with a pending file, on which A and then B were deployed."""
+    running = pending.running = Running(tmp_path, shelf, pending=pending).start()
+    running.deploy(A)
+    running.deploy(B)
+    yield running
+    running.stop()
+
+
+def test_an_emergency_is_kept_before_it_takes_effect(
+    guarded: Running, pending: WatchedPending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever kills the sidecar at any moment finds the version that was rolled away from, or a rollback that is known."""
+    Unwritable(guarded, monkeypatch)
+    assert guarded.rollback(emergency=True).pending
+    assert (pending.live_then, guarded.live) == (B, A)
+
+
+def test_looks_that_cannot_record_an_emergency_do_not_undo_it(
+    guarded: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head is the version that was rolled away from, and can be read: it stays away all the same."""
+    store = Unwritable(guarded, monkeypatch)
+    guarded.rollback(emergency=True)
+    for _ in range(3):
+        guarded.manager.sighted(guarded.source.look())
+    with pytest.raises(NotFoundError):
+        guarded.rollback(ToGeneration(99))  # ends the wait: everything before it has been dealt with
+    assert (guarded.live, guarded.board.current().unrecorded) == (A, A)
+
+    store.end()
+    guarded.wait(live=A, generation=3)
+    assert guarded.board.current().unrecorded is None
+
+
+def test_an_emergency_that_others_overtook_is_recorded_once_though_a_crash_hides_that(
+    tmp_path: Path, shelf: Shelf, guarded: Running, pending: WatchedPending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they did stands, the ledger tells of the rollback, and a restart that finds it pending still adds nothing."""
+    store = Unwritable(guarded, monkeypatch)
+    guarded.rollback(emergency=True)
+    left = (tmp_path / "state" / "pending.json").read_bytes()
+    other = Running(tmp_path, shelf, sidecar="two").start()
+    other.wait(live=B)
+    other.deploy(C)
+    other.stop()
+    store.end()
+    guarded.wait(live=C, generation=4)
+    guarded.stop()
+    told = [(record.action, record.version) for record in guarded.ledger.records()]
+    assert told == [(Action.ROLLBACK, C), (Action.DEPLOY, C), (Action.DEPLOY, B), (Action.DEPLOY, A)]
+
+    # Killed when it was recorded, and before the file was removed.
+    (tmp_path / "state" / "pending.json").write_bytes(left)
+    anew = Running(tmp_path, shelf, pending=pending).start()
+    anew.wait(live=C, generation=4)
+    anew.manager.sighted(anew.source.look())
+    anew.deploy(C, validate_only=True)
+    assert anew.board.current().unrecorded is None
+    assert not (tmp_path / "state" / "pending.json").exists()
+    anew.stop()
+    assert len(anew.ledger.records()) == 4
 
 
 def test_a_source_that_is_woken_looks_once_and_rests(tmp_path: Path, shelf: Shelf) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from model_sidecar.disk.calls import Disk
 from model_sidecar.errors import IncompleteVersionError, Reason, VerificationError
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.manifest import FileEntry, Role
@@ -35,11 +36,25 @@ def opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def sealed(path: Path, *, size: int | None = None, digest: Digest | None = None) -> SealedFile:
+def sealed(
+    path: Path, *, size: int | None = None, digest: Digest | None = None, disk: Disk | None = None
+) -> SealedFile:
     content = path.read_bytes()
     entry = FileEntry(digest or digest_of(content), size, Role.OTHER)
     with opened(path) as source:
-        return seal(source, name=path.name, listed=entry, shown=path)
+        return seal(source, name=path.name, listed=entry, shown=path, disk=disk)
+
+
+class CountingDisk(Disk):
+    """Counts the bytes that were read."""
+
+    def __init__(self) -> None:
+        self.read_bytes = 0
+
+    def read_into(self, fd: int, buffer: memoryview) -> int:
+        got = super().read_into(fd, buffer)
+        self.read_bytes += got
+        return got
 
 
 @pytest.fixture
@@ -124,8 +139,10 @@ def test_another_size_is_refused(file: Path, size: int, error: type[Verification
 def test_no_more_than_was_promised_is_ever_copied(size: int | None) -> None:
     """A file that has more bytes than its size says (one of /proc, or one that grows) is refused after one byte more."""
     before = sorted(Path("/proc/self/fd").iterdir())
+    disk = CountingDisk()
     with pytest.raises(VerificationError) as refused:
-        sealed(Path("/proc/self/maps"), size=size)
+        sealed(Path("/proc/self/maps"), size=size, disk=disk)
+    assert disk.read_bytes == 1
     assert refused.value.reason is Reason.SIZE_MISMATCH
     assert isinstance(refused.value, IncompleteVersionError) == (size is None)
     assert sorted(Path("/proc/self/fd").iterdir()) == before

@@ -11,6 +11,7 @@ import pytest
 from support.hostile import added, fields
 from support.versions import FILES, NAME, VERSION, write_manifest, write_version
 
+from model_sidecar.disk.calls import Disk
 from model_sidecar.errors import IncompleteVersionError, Reason, StoreError, VerificationError
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import MANIFEST, MODEL
@@ -226,6 +227,31 @@ def test_what_verified_is_what_was_listed_while_somebody_rewrites_the_file(tmp_p
         stop.set()
         writer.join()
     assert len(outcomes) > 1, "the race did not happen"
+
+
+@pytest.mark.parametrize(("first", "later"), [("good", "bad"), ("bad", "good")])
+def test_what_was_hashed_is_what_was_read(tmp_path: Path, first: str, later: str) -> None:
+    """Somebody exchanges the file's bytes right behind the last read: what counts are those that were read."""
+    contents = {"good": FILES[MODEL], "bad": bytes(len(FILES[MODEL]))}
+    path = write_version(tmp_path) / MODEL
+    path.write_bytes(contents[first])
+
+    class Exchanging(Disk):
+        def read_into(self, fd: int, buffer: memoryview) -> int:
+            got = super().read_into(fd, buffer)
+            if got == 0 and os.fstat(fd).st_ino == path.stat().st_ino:
+                path.write_bytes(contents[later])
+            return got
+
+    store = VersionStore(tmp_path, disk=Exchanging())
+    if first == "bad":
+        with pytest.raises(VerificationError) as refused:
+            store.verify(NAME, VERSION)
+        assert refused.value.reason is Reason.DIGEST_MISMATCH
+    else:
+        with store.verify(NAME, VERSION) as verified:
+            assert verified.files[MODEL].read() == contents["good"]
+    assert path.read_bytes() == contents[later], "nobody exchanged it"
 
 
 def test_the_layout_is_the_contracts() -> None:
