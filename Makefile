@@ -134,6 +134,10 @@ $(VENV_FUZZ)/.installed: requirements/fuzz.txt $(DISTRIBUTIONS)
 	@$(VENV_FUZZ)/bin/python $(PIP) --no-deps --no-build-isolation -e client -e sidecar
 	@touch $@
 
+.PHONY: mutants
+mutants: venv ## make each known bug in a copy, and show that a test catches it (ARGS=NAME… for some)
+	@PYTHONPATH=tests $(BIN)/python -m mutants --jobs $$(nproc) $(ARGS)
+
 # ---------------------------------------------------------------------------------------------- generated files
 .PHONY: proto docs lock
 proto: venv ## regenerate the wire descriptors and stubs from proto/
