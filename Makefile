@@ -13,6 +13,8 @@ VENV_FUZZ ?= .venv-fuzz
 BIN := $(VENV)/bin
 # More arguments for pytest, the demo or a benchmark: make test ARGS='-k rollback -x'
 ARGS ?=
+# Tests that run beside each other: most of them wait for something.
+WORKERS ?= 3
 IMAGE ?= model-sidecar:dev
 
 # From 1.29 on, onnxruntime reports to its vendor over the network, and leaves files in $HOME, unless told not to
@@ -78,7 +80,9 @@ check: venv ## formatting, lint, types, rooms, protos, Dockerfile
 
 test: venv venv-triton ## all tests
 	@scripts/need.sh strace || true  # without it the tests that break system calls skip
-	@$(BIN)/python -m pytest $(ARGS)
+	@for some in "-n $(WORKERS) --dist worksteal -m 'not alone'" "-m alone"; do \
+		eval "$(BIN)/python -m pytest $$some $(value ARGS)" || test $$? = 5 || exit 1; \
+	done  # 5: ARGS chose none of these
 
 fix: venv ## format, and mend what lint can mend itself
 	@$(BIN)/ruff check --quiet --fix-only .

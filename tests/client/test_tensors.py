@@ -125,7 +125,7 @@ def test_what_was_received_is_the_callers_own() -> None:
         ([], "FP32", []),
         ([[], []], "INT64", [[], []]),
     ],
-    ids=repr,
+    ids=lambda value: "a memoryview" if isinstance(value, memoryview) else repr(value),
 )
 def test_whatever_holds_numbers_can_be_sent(values: Any, datatype: str, expected: Any) -> None:
     """Buffers, scalars, lists of arrays and empty lists are tensors too."""

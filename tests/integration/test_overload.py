@@ -17,6 +17,8 @@ from support.sidecars import RunningSidecar, serving
 from support.terminations import counting
 from support.yard import MODEL, PROD, Yard
 
+pytestmark = pytest.mark.alone
+
 A, B = "2024.01.10.prod", "2024.01.12.prod"
 TURNS = 20_000  # some tens of milliseconds
 REFUSALS = {"RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED (before it was sent)", "CANCELLED"}

@@ -11,6 +11,8 @@ from support.sidecars import RunningSidecar, serving
 from support.traffic import Traffic
 from support.yard import MODEL, PROD, Yard
 
+pytestmark = pytest.mark.alone
+
 A, B, C = "2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod"
 SWAPS = 500
 
