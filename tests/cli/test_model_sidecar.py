@@ -22,7 +22,8 @@ from support.yard import MODEL, PROD, Yard
 
 from model_sidecar.cli.publish import command as publish_command
 from model_sidecar.cli.serve import command as serve
-from model_sidecar.release.names import parse_version
+from model_sidecar.config import Address, ServeSettings
+from model_sidecar.release.names import parse_environment, parse_model, parse_version
 
 A, B = "2024.01.10.prod", "2024.01.12.prod"
 
@@ -340,6 +341,46 @@ def test_facts_that_nobody_could_use_are_usage_errors(
     refused = publish(build, tmp_path / "store", *flags)
     assert (refused.returncode, words in " ".join(refused.stderr.split())) == (2, True), refused.stderr
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("--state-dir", "store", "store is the --store"),
+        ("--state-dir", "elsewhere/../store/", "store is the --store"),
+        ("--state-dir", "store/state", "store/state lies inside the --store"),
+        ("--state-dir", ".", "contains the --store"),
+        ("--load-memory", "1B", "--load-memory is 1 bytes: expected at least 16MiB"),
+    ],
+)
+def test_settings_that_could_only_do_harm_are_usage_errors(
+    flag: str, value: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """State among the versions, and memory for no version, are refused with 2 before anything is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
+    refused = run(
+        *("serve", "--store", str(tmp_path / "store"), "--model", MODEL, "--environment", PROD),
+        *("--data", "unix:data.sock", flag, value),
+    )
+    assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
+    assert [*tmp_path.rglob("*")] == [tmp_path / "store"]
+
+
+def test_a_state_directory_beside_the_store_is_its_own() -> None:
+    """A name that only begins as the store's does is not inside of it."""
+    ServeSettings(
+        store=Path("store"),
+        state_dir=Path("store-state"),
+        models=(parse_model(MODEL),),
+        environment=parse_environment(PROD),
+        data=(Address(path="data.sock"),),
+    )
+
+
+def test_store_check_explains_its_marks() -> None:
+    """`--help` says what `-` and null stand for."""
+    assert "`-`: good to know, and no fault" in " ".join(run("store-check", "--help").stdout.split())
 
 
 def test_a_build_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:

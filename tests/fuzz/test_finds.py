@@ -58,17 +58,22 @@ def test_brackets_and_blanks_are_no_host(text: str) -> None:
         parse_address(text)
 
 
-def test_a_carriage_return_in_what_is_remembered_damages_one_line(tmp_path: Path) -> None:
+def test_a_carriage_return_in_what_is_remembered_damages_what_is_behind_it_only(tmp_path: Path) -> None:
     """It was taken for the end of a line, and what was remembered next was written over the middle of another."""
     first, second, third = (encode(each) for each in chain(A, B, A))
-    path = tmp_path / "ledger.jsonl"
-    path.write_bytes(first[:10] + b"\r" + first[11:] + second)
+    path = tmp_path / "ledger.seen"
+    memory = Memory(path)
+    for generation, record in enumerate((first, second, third), 1):
+        memory.append(generation, record)
+    content = path.read_bytes()
+    at = content.index(second) + 10
+    path.write_bytes(content[:at] + b"\r" + content[at + 1 :])
     memory = Memory(path)
 
-    assert len(memory.read()) == 2
-    memory.append(3, third)
-
-    assert path.read_bytes().endswith(second + third)
+    assert memory.read() == [first]
+    for generation, record in enumerate((second, third), 2):
+        memory.append(generation, record)
+    assert path.read_bytes() == content
 
 
 def test_an_answer_whose_elements_do_not_fit_their_datatype_is_malformed() -> None:

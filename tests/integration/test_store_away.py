@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -160,6 +162,110 @@ def test_an_emergency_rollback_needs_no_store(
     assert (traffic.failures, traffic.mistagged) == ([], [])
 
 
+@needs_mounts
+def test_only_one_emergency_rollback_waits(yard: Yard, tmp_path: Path) -> None:
+    """A second one is refused, where the store can be read and not written, too; the first one is recorded."""
+    with two_deployed(yard, tmp_path / "state") as sidecar:
+        with remounted_read_only(yard):
+            assert roll_back(sidecar, emergency=True, request_id="first").version == A
+            with pytest.raises(SidecarError, match="until then no other"):
+                roll_back(sidecar, emergency=True, version=B, request_id="second")
+            assert sidecar.predict()[1] == A
+        wait(lambda: not status(sidecar).unrecorded_version)
+        assert recorded(yard) == [("DEPLOY", A), ("DEPLOY", B), ("ROLLBACK", A)]
+        assert yard.ledger().records()[0].request_id == "first"
+
+
+def test_an_emergency_keeps_to_what_its_request_id_stands_for(yard: Yard, tmp_path: Path) -> None:
+    """An id that is in the ledger is answered from there, or refused where it stands for something else."""
+    with two_deployed(yard, tmp_path / "state") as sidecar:
+        roll_back(sidecar, request_id="done")
+        with sidecar.operator() as operator:
+            operator.deploy(MODEL, B, environment=PROD, request_id="another")
+        with moved_away(yard):
+            again = roll_back(sidecar, emergency=True, request_id="done")
+            assert (again.generation, again.record.status, again.replayed) == (3, "COMMITTED", True)
+            with pytest.raises(SidecarError) as refused:
+                roll_back(sidecar, emergency=True, request_id="another")
+            assert refused.value.reason == "REQUEST_ID_REUSED"
+            assert sidecar.predict()[1] == B
+        assert len(recorded(yard)) == 4
+
+
+def test_what_waits_is_recorded_only_where_it_belongs(yard: Yard, tmp_path: Path) -> None:
+    """A pending record of another model is left alone and told, and the ledger stays whole."""
+    state = tmp_path / "state"
+    with two_deployed(yard, state) as sidecar:
+        with moved_away(yard):
+            roll_back(sidecar, emergency=True)
+            sidecar.kill()
+        pending = state / "sites" / MODEL / PROD / "pending.json"
+        pending.write_bytes(pending.read_bytes().replace(b'"model":"adder"', b'"model":"other"'))
+        sidecar.start().wait_ready()
+        sidecar.wait_logged("none of this ledger")
+        assert sidecar.predict()[1] == B
+        assert recorded(yard) == [("DEPLOY", A), ("DEPLOY", B)]
+        assert pending.exists()
+
+
+def test_a_memory_is_not_put_into_a_store_that_was_never_read(yard: Yard, tmp_path: Path) -> None:
+    """Started beside another store, a sidecar tells that its ledger is not there, and writes nothing."""
+    with two_deployed(yard, tmp_path / "state") as sidecar:
+        sidecar.stop()
+        shutil.rmtree(yard.pointer.parent)
+        yard.edit_pointer(C)
+        sidecar.start().wait_answering()
+        sidecar.wait_error("STORE_UNAVAILABLE")
+        sidecar.wait_version(B)
+        assert [each.name for each in yard.pointer.parent.iterdir()] == ["active.json"]
+
+
+def test_an_edit_that_is_newer_than_an_emergency_is_adopted(yard: Yard, tmp_path: Path) -> None:
+    """Somebody who could reach the store wrote the pointer meanwhile: the rollback is recorded, and then the edit."""
+    with two_deployed(yard, tmp_path / "state") as sidecar:
+        with moved_away(yard):
+            roll_back(sidecar, emergency=True)
+            (aside(yard) / MODEL / "environments" / PROD / "active.json").write_text(
+                json.dumps({"version": C})
+            )
+        sidecar.wait_version(C)
+        assert recorded(yard) == [("DEPLOY", A), ("DEPLOY", B), ("ROLLBACK", A), ("ADOPT", C)]
+
+
+@needs_fuse
+def test_orders_that_wait_for_a_store_that_hangs_hold_no_emergency_up(yard: Yard, tmp_path: Path) -> None:
+    """Ten deploys wait for it; the rollback that came last is in effect first."""
+    with ExitStack() as held:
+        for version in (A, B):
+            yard.publish(version)
+        real = yard.store.rename(yard.root / "behind")
+        yard.store.mkdir()
+        hang = held.enter_context(hanging(real, yard.store))
+        sidecar = held.enter_context(RunningSidecar(yard, "--state-dir", str(tmp_path / "state")))
+        sidecar.wait_answering()
+        with sidecar.operator() as operator:
+            for version in (A, B):
+                operator.deploy(MODEL, version, environment=PROD)
+        hang.begin()
+        ended: list[str] = []
+
+        def deploy() -> None:
+            with sidecar.operator() as operator, pytest.raises(SidecarError):
+                operator.deploy(MODEL, A, environment=PROD, timeout_s=20)
+            ended.append("a deploy")
+
+        deploys = [threading.Thread(target=deploy) for _ in range(5)]
+        for each in deploys:
+            each.start()
+        time.sleep(0.3)
+        assert roll_back(sidecar, emergency=True).version == A
+        ended.append("the rollback")
+        hang.end()
+        for each in deploys:
+            each.join()
+        assert ended.index("the rollback") <= 1  # one deploy may have been at the store, and was given up
+
+
 def test_an_emergency_rollback_outlives_the_sidecar(yard: Yard, tmp_path: Path) -> None:
     """Killed before it was recorded, the sidecar starts with the version rolled back to, and records it in the end."""
     with two_deployed(yard, tmp_path / "state") as sidecar:
@@ -229,7 +335,7 @@ def test_a_kept_copy_with_other_bytes_never_answers(yard: Yard, tmp_path: Path) 
         (copy / "model.onnx").write_bytes((state / "kept" / MODEL / A / "model.onnx").read_bytes())
         with moved_away(yard):
             sidecar.start().wait_answering()
-            sidecar.wait_logged("cannot be used")
+            sidecar.wait_logged("is ignored")
             assert status(sidecar).observed is None
         sidecar.wait_version(B)
         assert sidecar.predict() == (yard.expected(B, 0.0), B)
@@ -278,7 +384,8 @@ def test_a_read_only_store_is_followed(yard: Yard, tmp_path: Path) -> None:
         with pytest.raises(SidecarError, match="Read-only") as refused:
             roll_back(sidecar)
         assert refused.value.reason == "STORE_UNAVAILABLE"
-        now = status(sidecar)
+        now = sidecar.wait_error("STORE_UNAVAILABLE")
+        assert "read-only" in now.last_error.message
         assert (now.observed.generation, now.pointer_externally_managed) == (2, False)
         assert sidecar.predict()[1] == B
 
@@ -308,8 +415,13 @@ def test_a_store_that_hangs_holds_up_nothing_but_itself(yard: Yard, tmp_path: Pa
             hang.begin()
             sidecar.wait_error("STORE_UNAVAILABLE")
         assert (traffic.failures, traffic.mistagged) == ([], [])
-        assert sidecar.stop() == 0
+        sidecar.signal(signal.SIGTERM)
+        # Drained and taken down, while the store hangs still. The kernel ends no process as long as one of its requests
+        # is with the FUSE server, though.
+        wait(lambda: not Path(sidecar.data.removeprefix("unix:")).exists())
         hang.end()
+        assert sidecar.process is not None
+        assert sidecar.process.wait(timeout=READY_S) == 0
         assert len([*(real / MODEL / "environments" / PROD / "ledger").iterdir()]) == 3
 
 

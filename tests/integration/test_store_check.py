@@ -261,6 +261,22 @@ def test_a_small_mount_and_a_full_one(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_what_could_not_be_tried_has_no_consequence(tmp_path: Path) -> None:
+    """Without room nothing is known of the mount: of its promises only that they could not be tried is said."""
+
+    class NoPlaceToTry(Quick):
+        def mkdir(self, name: Path | str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+            if Path(name).parent.parent == tmp_path:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().mkdir(name, mode, dir_fd=dir_fd)
+
+    found = findings(tmp_path, NoPlaceToTry())
+    untried = [each for each in found.values() if "could not be tried" in each.detail]
+    assert {each.detail for each in untried} == {"it could not be tried (No space left on device)"}
+    assert len(untried) == 6  # five promises, and file events
+    assert "the pointer only where there is no ledger" in found[VERDICT].detail
+
+
 def test_a_read_only_mount_is_followed(tmp_path: Path) -> None:
     """A read-only mount is no fault: it is said that deployments are refused there, and the check succeeds."""
     with mounted("--bind", tmp_path, at=tmp_path):
@@ -268,4 +284,6 @@ def test_a_read_only_mount_is_followed(tmp_path: Path) -> None:
         code, found = checked(tmp_path)
     assert code == 0
     assert found["writable"]["ok"] is None
-    assert "follows" in str(found[VERDICT]["detail"])
+    assert "follows the ledger's head; the pointer only where there is no ledger" in str(
+        found[VERDICT]["detail"]
+    )

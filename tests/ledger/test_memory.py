@@ -22,7 +22,7 @@ def registry(tmp_path: Path) -> Registry:
 
 @pytest.fixture
 def memory_file(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "sites" / "ledger.jsonl"
+    return tmp_path / "state" / "sites" / "ledger.seen"
 
 
 def restarted(registry: Registry, memory: Memory) -> Ledger:
@@ -55,7 +55,7 @@ def test_a_restart_knows_what_the_process_before_knew(registry: Registry, memory
     commit(second, C)
     third = restarted(registry, Memory(memory_file))
     assert [record.version for record in third.records()] == [C, B, A]
-    assert memory_file.read_bytes() == b"".join(map(encode, reversed(third.records())))
+    assert Memory(memory_file).read() == [encode(record) for record in reversed(third.records())]
 
 
 def test_a_ledger_that_went_back_is_noticed_after_a_restart(registry: Registry, memory_file: Path) -> None:
@@ -92,6 +92,10 @@ def test_a_store_that_is_not_mounted_is_no_ledger_that_went_back(
         pytest.param(lambda content: content[:-200] + bytes(200), id="zeros at its end"),
         pytest.param(lambda content: content.replace(b'"generation":2', b'"generation":7'), id="edited"),
         pytest.param(lambda content: content + b"{}\n", id="a line too many"),
+        pytest.param(lambda content: content.replace(b"retrain", b"reXrain", 1), id="a letter in the first"),
+        pytest.param(
+            lambda content: b"reXrain".join(content.rsplit(b"retrain", 1)), id="a letter in the last"
+        ),
     ],
 )
 def test_damaged_lines_are_forgotten_and_learned_again(
@@ -105,7 +109,6 @@ def test_damaged_lines_are_forgotten_and_learned_again(
     memory_file.write_bytes(damage(whole))  # type: ignore[operator]
 
     second = restarted(registry, Memory(memory_file))
-    assert len(second.records()) >= 1
     second.refresh()
     assert second.head == first.head
     commit(second, C)

@@ -104,6 +104,17 @@ def test_a_crash_is_told_with_its_signal_and_where_it_came(candidates: Candidate
     assert "(SIGFPE) while it was being rehearsed" in str(when_run)
 
 
+def test_a_refusal_advises_nothing_that_only_one_command_can_do(candidates: Candidates) -> None:
+    """`publish` refuses in these words too: the options are named as those of `serve`, and orders as a sidecar's."""
+    crashed = refused(candidates.verify(killers.crashes_when_loaded()))
+    endless = refused(candidates.verify(models.endless()), Limits(1.0, None))
+    grown = refused(candidates.verify(killers.grows_when_loaded()), Limits(60.0, 512 << 20))
+
+    assert str(crashed).endswith("a sidecar tries this one again only on an operator's order")
+    assert str(endless).endswith("(`serve --load-timeout` allows more)")
+    assert "512 MiB (`serve --load-memory`, or a larger limit of the container, allows more)" in str(grown)
+
+
 def test_a_child_that_the_kernel_kills_had_no_memory(candidates: Candidates) -> None:
     """SIGKILL comes from nobody else: the kernel, when memory ends, takes the child first."""
     killer = threading.Thread(target=lambda: os.kill(trial_of(), signal.SIGKILL))

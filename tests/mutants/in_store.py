@@ -173,8 +173,8 @@ MUTANTS = (
         name="damaged-copy-in-the-way",
         why="A damaged copy on the machine's own disk keeps a version from service that the store has whole.",
         file="store/kept.py",
-        find="            except SidecarError as error:\n                log.warning",
-        replace="            except ZeroDivisionError as error:\n                log.warning",
+        find="            except SidecarError as error:\n                self._set_aside",
+        replace="            except ZeroDivisionError as error:\n                self._set_aside",
         tests=("store/test_kept.py::test_a_damaged_copy_is_not_in_the_way",),
     ),
     Mutant(

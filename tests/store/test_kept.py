@@ -65,6 +65,25 @@ def test_a_damaged_copy_is_not_in_the_way(tmp_path: Path, kept: KeptVersions, de
         kept.verify(NAME, VERSION, expected_manifest=deployed)
 
 
+def test_a_damaged_copy_is_told_once_and_made_anew(
+    tmp_path: Path, kept: KeptVersions, deployed: Digest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is looked at while the store is away; nobody is told to publish, and it no longer counts as kept."""
+    kept.keep(NAME, VERSION, deployed)
+    (tmp_path / "kept" / NAME / VERSION / MODEL).write_bytes(bytes(len(FILES[MODEL])))
+    (tmp_path / "store").rename(tmp_path / "away")
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            kept.verify(NAME, VERSION, expected_manifest=deployed)
+    (told,) = caplog.messages
+    assert "made anew once the store can be read (DIGEST_MISMATCH)" in told
+    assert "publish" not in told
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert not kept.has(NAME, VERSION, deployed)
+    kept.keep(NAME, VERSION, deployed)
+    assert kept.has(NAME, VERSION, deployed)
+
+
 def test_what_was_exchanged_since_is_not_kept(tmp_path: Path, kept: KeptVersions, deployed: Digest) -> None:
     """The store has other bytes than those that were verified and answer: no copy is made of them."""
     (tmp_path / "store" / NAME / VERSION / MODEL).write_bytes(bytes(len(FILES[MODEL])))

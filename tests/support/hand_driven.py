@@ -126,7 +126,7 @@ class HandDriven:
             environment=SITE.environment,
             writer=Writer(sidecar=name, host="host-1", software="test"),
             now=lambda: datetime.now(UTC),
-            memory=Memory(state / "ledger.jsonl", disk=FaultyDisk()) if state else None,
+            memory=Memory(state / "ledger.seen", disk=FaultyDisk()) if state else None,
         )
         self.ledger.recall()
         janitor = _InlineJanitor(on_event=_unheard)
@@ -193,13 +193,14 @@ class HandDriven:
         """Let the manager do all that it can do now."""
         inbox = self._manager._inbox
         while not inbox.empty():
-            self._manager._handle(inbox.get())
+            _, _, message = inbox.get()
+            self._manager._handle(message)
             self._manager._advance()
             self._manager._post()
 
     def order(self, order: DeployOrder | RollbackOrder, future: Future[Outcome]) -> None:
         """Give an order; it may have to wait for a load."""
-        self._manager._inbox.put(Ordered(order, future))
+        self._manager._put(Ordered(order, future))
         self.turn()
 
     @property

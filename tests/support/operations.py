@@ -129,7 +129,7 @@ def environment_of(root: Path) -> Path:
 
 def opened(root: Path, *, remembering: bool = True) -> Ledger:
     """The ledger, of which nothing is known yet; with this sidecar's own state directory, or with none."""
-    memory = Memory(root / "state" / "ledger.jsonl") if remembering else None
+    memory = Memory(root / "state" / "ledger.seen") if remembering else None
     return open_ledger(Layout(store_of(root)), MODEL, PROD, sidecar_id="sidecar-1", memory=memory)
 
 

@@ -14,6 +14,7 @@ from support.ledgers import A, B, chain
 from model_sidecar.ledger.face import render
 from model_sidecar.ledger.record import encode
 from model_sidecar.model.golden import Example, write_examples
+from model_sidecar.release.digests import digest_of
 from model_sidecar.release.tensors import Datatype
 from model_sidecar.rpc.elements import TYPED_LIST
 from model_sidecar_client.wire.inference import ModelInferRequest
@@ -78,7 +79,7 @@ def seeds() -> Mapping[str, Sequence[bytes]]:
     return {
         "manifest": [manifests.content(manifests.nine_fields()), manifests.content(manifests.full_form())],
         "record": (records := [encode(each) for each in chain(A, B, A)]),
-        "remembered": [b"".join(records), b""],
+        "remembered": [b"".join(digest_of(each).encode() + b" " + each for each in records), b""],
         "pointer": [render(chain(A, B)[1]), b'{"version": "2024.01.15.prod", "allow_schema_change": true}'],
         "canonical_json": [b'{"a":[1,-2.5,"\\u00e9",null,true,{}]}', b"[]"],
         "tensors": [*_requests()],

@@ -99,6 +99,12 @@ def deploy(desk: Desk, version: Any, *, action: Action = Action.DEPLOY, reason: 
     desk.metrics.on_event(desk.bench.publish(model, generation=generation))
 
 
+def roll_back_unrecorded(desk: Desk, version: Any) -> None:
+    """An emergency rollback, as the manager shows it until the store is back."""
+    desk.bench.publish(StillModel(version), generation=None)
+    desk.bench.post(desired=Standing(version, None, None, ""), unrecorded=version)
+
+
 # Probes.
 
 
@@ -222,6 +228,17 @@ def test_an_edit_that_is_not_recorded_is_not_the_pointer(one: Desk) -> None:
     assert pointer["model_path"].endswith(A)
 
 
+def test_an_emergency_rollback_is_told_beside_the_head(one: Desk) -> None:
+    """The head stays the version rolled away from until the rollback is recorded; a field of its own says which it was."""
+    deploy(one, A)
+    deploy(one, B)
+    assert one.json()["unrecorded_version"] == ""
+
+    roll_back_unrecorded(one, A)
+    pointer = one.json()
+    assert (pointer["version"], pointer["unrecorded_version"], pointer["observed_version"]) == (B, A, A)
+
+
 def test_with_several_models_one_has_to_be_named(two: Desk) -> None:
     """The short path is a 404 that lists the long ones; each of these is its model's own."""
     deploy(two, A)
@@ -310,7 +327,7 @@ def test_the_page_shows_what_somebody_on_call_needs(one: Desk) -> None:
         "Last 5 deployments",
         "precision alert",
         "uid:1000 for alice",
-        f"sidecarctl --control {CONTROL} rollback {SITE.model} --environment prod",
+        f"sidecarctl --control {CONTROL} rollback {SITE.model} --emergency --environment prod",
         ACTIVE,
     ):
         assert words in reading.text, words
@@ -323,9 +340,63 @@ def test_the_page_says_where_a_rollback_would_go(one: Desk) -> None:
     assert f"To go back to {A}, which stands by" in Reading(one.get("/statusz")[1]).text
     deploy(one, C)
     deploy(one, B, action=Action.ROLLBACK)
-    assert f"To go back to {A}, which has to be loaded first" in Reading(one.get("/statusz")[1]).text
+    assert f"To go back to {A}, which has to be loaded from the store" in Reading(one.get("/statusz")[1]).text
     one.bench.record(C)
     assert f"To go back to {B}, which still answers" in Reading(one.get("/statusz")[1]).text
+
+
+@pytest.mark.parametrize(
+    "away",
+    [
+        {"last_look": time.monotonic() - 31},
+        {"last_look": None},
+        {"last_error": Trouble(Reason.STORE_UNAVAILABLE, "it hangs", None, None, datetime.now(UTC))},
+        {"last_error": Trouble(Reason.STORE_FULL, "no space is left", C, None, datetime.now(UTC))},
+        {"last_error": Trouble(Reason.LEDGER_INVALID, "record 2 is damaged", None, None, datetime.now(UTC))},
+    ],
+    ids=["stale", "never-read", "unavailable", "full", "invalid"],
+)
+def test_without_the_store_the_page_advises_an_emergency_rollback(one: Desk, away: dict[str, Any]) -> None:
+    """The command is one that works as things are: with the option while the store fails, and plain when it does not."""
+    deploy(one, A)
+    deploy(one, B)
+    urgent = f"sidecarctl --control {CONTROL} rollback {SITE.model} --emergency --environment prod"
+    refused = Trouble(Reason.GOLDEN_MISMATCH, "y differs by 0.3", C, None, datetime.now(UTC))
+    one.bench.post(last_error=refused)
+    assert "--emergency" not in Reading(one.get("/statusz")[1]).text
+    one.bench.post(**away)
+    assert urgent in Reading(one.get("/statusz")[1]).text
+
+
+def test_the_page_advises_no_rollback_while_one_waits_to_be_recorded(one: Desk) -> None:
+    """The ledger would still have it go where it has gone; the page says instead that it did, and what it waits for."""
+    deploy(one, A)
+    deploy(one, B)
+    roll_back_unrecorded(one, A)
+    page = Reading(one.get("/statusz")[1]).text
+    assert f"The emergency rollback to {A} is in effect, and not recorded yet: that is done when" in page
+    assert "To go back to" not in page
+
+
+def test_the_page_says_who_wants_a_version_that_is_not_live(one: Desk) -> None:
+    """A generation, the pointer, or an emergency rollback that a restarted sidecar still has to load."""
+    deploy(one, A)
+    one.bench.post(desired=Standing(B, 2, None, ""))
+    assert f"{B} is wanted by generation 2, and" in Reading(one.get("/statusz")[1]).text
+    one.bench.post(desired=Standing(B, None, None, ""))
+    assert f"{B} is wanted by the pointer, and" in Reading(one.get("/statusz")[1]).text
+    one.bench.post(desired=Standing(B, None, None, ""), unrecorded=B)
+    page = Reading(one.get("/statusz")[1]).text
+    assert f"{B} is wanted by the emergency rollback, and" in page
+    assert f"The emergency rollback to {B} is not recorded yet" in page
+
+
+def test_an_error_of_no_version_names_no_culprit(one: Desk) -> None:
+    """What went wrong with an order or the store is told as it is, and not laid to the pointer."""
+    deploy(one, A)
+    since = datetime.now(UTC) - timedelta(minutes=3)
+    one.bench.post(last_error=Trouble(Reason.NO_PREVIOUS_VERSION, "there is none", None, None, since))
+    assert "NO_PREVIOUS_VERSION (3 min 0 s ago): there is none" in Reading(one.get("/statusz")[1]).text
 
 
 def test_the_page_keeps_to_the_last_twenty_deployments(one: Desk) -> None:

@@ -21,6 +21,8 @@ _HOST = re.compile(r"[0-9A-Za-z._:%-]{1,253}", re.ASCII)  # a name, or an addres
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _SUN_PATH_BYTES = 107
 _GRPC_LARGEST = (1 << 31) - 1
+_LEAST_LOAD_MEMORY = 16 << 20
+"""With less, not even the smallest version can be tried, and each would be blamed for it."""
 
 
 class StandbyPolicy(StrEnum):
@@ -94,6 +96,7 @@ class ServeSettings:
             raise ConfigurationError("no model to serve: name at least one with --model")
         if not self.data:
             raise ConfigurationError("nowhere to answer predictions: name at least one address with --data")
+        _check_apart(self.state_dir, self.store)
         for address in self.control:
             if not address.is_loopback:
                 raise ConfigurationError(
@@ -108,6 +111,11 @@ class ServeSettings:
             raise ConfigurationError(f"--poll-interval is {self.poll_interval_s} s: expected at least 10ms")
         if self.load_timeout_s < 1:
             raise ConfigurationError(f"--load-timeout is {self.load_timeout_s:g} s: expected at least 1s")
+        if self.load_memory_bytes is not None and self.load_memory_bytes < _LEAST_LOAD_MEMORY:
+            raise ConfigurationError(
+                f"--load-memory is {self.load_memory_bytes} bytes: expected at least {_LEAST_LOAD_MEMORY >> 20}MiB, "
+                "with which a small version can be loaded"
+            )
         for name, seconds in (("--max-queue-wait", self.max_queue_wait_s), ("--max-run", self.max_run_s)):
             if seconds <= 0:
                 raise ConfigurationError(f"{name} is {seconds:g} s: expected more than 0")
@@ -120,6 +128,26 @@ class ServeSettings:
     def lanes(self) -> int:
         """How many predictions run at once: as told, or one per core that this process may use."""
         return self.threads or len(os.sched_getaffinity(0))
+
+
+def _check_apart(state_dir: Path | None, store: Path) -> None:
+    """Refuse a directory of the sidecar's own that is the store, or one inside the other."""
+    if state_dir is None:
+        return
+    # By their names alone: `Path.resolve` would look at a store that may hang.
+    own, shared = (Path(os.path.abspath(each)) for each in (state_dir, store))  # noqa: PTH100 - see above
+    if own == shared:
+        found = "is"
+    elif own.is_relative_to(shared):
+        found = "lies inside"
+    elif shared.is_relative_to(own):
+        found = "contains"
+    else:
+        return
+    raise ConfigurationError(
+        f"--state-dir {own} {found} the --store {shared}: expected a directory of this sidecar's own, on this machine's "
+        "disk and apart from the store; name another one"
+    )
 
 
 def parse_duration(text: str) -> float:

@@ -22,6 +22,7 @@ from model_sidecar.disk.steps import discard, sweep, temporary_beside, write_fil
 from model_sidecar.serving.watch import Watch
 
 _VERDICT = "so a sidecar here"
+_FOLLOWS = "follows the ledger's head; the pointer only where there is no ledger"
 _EVENT_WAIT_S = 2.0
 _CLOCK_WAIT_S = 2.5
 """FAT keeps modification times to two seconds."""
@@ -56,7 +57,7 @@ def check_mount(store: Path, *, disk: Disk | None = None) -> Iterator[Finding]:
         yield Finding(
             _VERDICT,
             ok=refused.ok,
-            detail="follows: the ledger's head where there is a ledger, else the pointer; Deploy and Rollback are refused",
+            detail=f"{_FOLLOWS}. Deploy and Rollback are refused",
         )
         return
     yield Finding("writable", ok=True)
@@ -89,15 +90,17 @@ class _Tried:
         yield Finding(
             "a directory is not replaced by rename (publish)",
             ok=not directory,
-            detail=directory
-            and f"{directory}: of two who publish one version at once both succeed, and one is lost; publish from one "
-            "place. A ledger that was deleted is not put back",
+            detail=self._told(
+                "directory",
+                "of two who publish one version at once both succeed, and one is lost; publish from one place. A ledger "
+                "that was deleted is not put back",
+            ),
         )
         rename = self._try("rename", replacing_rename)
         yield Finding(
             "rename replaces a file at once (the pointer)",
             ok=not rename,
-            detail=rename and f"{rename}: the pointer cannot be rewritten and lags behind the ledger",
+            detail=self._told("rename", "the pointer cannot be rewritten and lags behind the ledger"),
         )
         for name, attempt, what in (
             ("files", durable_files, "fsync of files"),
@@ -105,7 +108,7 @@ class _Tried:
         ):
             found = self._try(name, attempt)
             yield Finding(
-                what, ok=not found, detail=found and f"{found}: no record would be safe from a power cut"
+                what, ok=not found, detail=self._told(name, "no record would be safe from a power cut")
             )
 
     def verdict(self) -> Finding:
@@ -114,13 +117,13 @@ class _Tried:
             return Finding(
                 _VERDICT,
                 ok=False,
-                detail="follows the pointer and records nothing; Deploy and Rollback are refused (STORE_UNSUPPORTED)",
+                detail=f"{_FOLLOWS}. It records nothing, and Deploy and Rollback are refused (STORE_UNSUPPORTED)",
             )
         if self.untried & {"link", "files", "names"}:
             return Finding(
                 _VERDICT,
                 ok=False,
-                detail="follows the pointer, and refuses Deploy and Rollback for as long as this lasts (STORE_UNAVAILABLE)",
+                detail=f"{_FOLLOWS}. It refuses Deploy and Rollback for as long as this lasts (STORE_UNAVAILABLE)",
             )
         kind = "directories" if self.found["link"] else "files"
         return Finding(
@@ -136,9 +139,14 @@ class _Tried:
             self.disk.mkdir(place)
             self.found[name] = attempt(self.disk, place)
         except OSError as error:
-            self.found[name] = f"it could not be tried ({_said(error)})"
+            self.found[name] = _could_not(error)
             self.untried.add(name)
         return self.found[name]
+
+    def _told(self, name: str, consequence: str) -> str:
+        """What was found, and what comes of it; of what could not be tried, nothing is known."""
+        found = self.found[name]
+        return f"{found}: {consequence}" if found and name not in self.untried else found
 
 
 def _refused(store: Path, disk: Disk) -> Finding | None:
@@ -182,7 +190,7 @@ def _times(disk: Disk, scratch: Path) -> Finding:
             number += 1
             time.sleep(0.01)
     except OSError as error:
-        return Finding(what, ok=False, detail=f"it could not be tried ({_said(error)})")
+        return Finding(what, ok=False, detail=_could_not(error))
     if abs(skew_s) > _CLOCK_SKEW_S:
         clock = (
             f"by a clock that is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
@@ -209,7 +217,7 @@ def _events(disk: Disk, scratch: Path) -> Finding:
         write_file(disk, folder / "active.json", [b""])
         arrived = seen.wait(_EVENT_WAIT_S)
     except OSError as error:
-        return Finding(what, ok=None, detail=f"it could not be tried ({_said(error)}): {polled}")
+        return Finding(what, ok=None, detail=_could_not(error))
     finally:
         watch.stop()
     if arrived:
@@ -239,6 +247,10 @@ def _room(store: Path, disk: Disk) -> Iterator[Finding]:
         yield Finding(what, ok=None, detail=f"{detail}, which is little: once it is used up, {refused}")
     else:
         yield Finding(what, ok=True, detail=detail)
+
+
+def _could_not(error: OSError) -> str:
+    return f"it could not be tried ({_said(error)})"
 
 
 def _said(error: OSError) -> str:

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -98,7 +99,7 @@ class Sidecar:
         self._settings = settings
         self._ending = ExitStack()
         self._state = StateDirectory(settings.state_dir) if settings.state_dir is not None else None
-        _check_store(settings.store, may_be_away=self._state is not None)
+        _check_store(settings.store, settings.models, may_be_away=self._state is not None)
         self._sidecar_id = settings.sidecar_id or f"{socket.gethostname()}-{os.getpid()}"
         self._metrics = Metrics(software=SOFTWARE_VERSION)
         self._health = HealthBoard(settings.models)
@@ -295,18 +296,26 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _check_store(store: Path, *, may_be_away: bool) -> None:
-    """Refuse a store that is not there, unless this sidecar may know what to serve without it."""
+def _check_store(store: Path, models: Sequence[ModelName], *, may_be_away: bool) -> None:
+    """Refuse a store that is not there, unless this sidecar may know what to serve without it; miss its models aloud."""
     patience = Patience("first-look")
+    missing: list[ModelName] = []
     try:
         found = patience.call(store.is_dir)
         problem = "is not a directory: make it, or mount it"
+        missing = patience.call(lambda: [model for model in models if not (store / model).is_dir()])
     except (StoreError, OSError) as error:
         found, problem = False, f"cannot be looked at: {error}"
     finally:
         patience.close()
-    if found:
-        return
-    if not may_be_away:
+    if not found and not may_be_away:
         raise ConfigurationError(f"--store {store} {problem}")
-    log.warning("--store %s %s. Serving what --state-dir remembers of it", store, problem)
+    if not found:
+        log.warning("--store %s %s. Serving what --state-dir remembers of it", store, problem)
+        return
+    for model in missing:
+        log.warning(
+            "--store %s has no directory %s: is the store mounted, and --model right? Publish a version, if it is new",
+            store,
+            model,
+        )

@@ -16,10 +16,11 @@ class StateDirectory:
     """`--state-dir`, made where it is missing, and held as long as the process lives.
 
     ```
-    crash.txt                                   the stacks of a process that crashed
+    crash.txt                                   where this process leaves its stacks, should it crash
+    crash-before.txt                            the stacks of the last process that crashed
     lock                                        held by the sidecar that uses the directory
     kept/<model>/<version>/                     copies of the versions that are live and stand by
-    sites/<model>/<environment>/ledger.jsonl    the ledger as this sidecar has seen it
+    sites/<model>/<environment>/ledger.seen     the ledger as this sidecar has seen it
     sites/<model>/<environment>/pending.json    a rollback that is in effect and not recorded yet
     trials/<identity>.json                      what a version did to the processes that ran it
     ```
@@ -64,7 +65,7 @@ class StateDirectory:
 
     def memory(self, model: ModelName, environment: Environment) -> Memory:
         """What this sidecar remembers of a ledger."""
-        return Memory(self._site(model, environment) / "ledger.jsonl")
+        return Memory(self._site(model, environment) / "ledger.seen")
 
     def pending(self, model: ModelName, environment: Environment) -> PendingFile:
         """The rollback that waits to be recorded."""

@@ -39,6 +39,8 @@ def command(store: Path, models: tuple[ModelName, ...], output: str, *, allow_ex
     Tried are exclusive link, rename, fsync, file events, times and free space, in a directory of their own that is
     removed again. Of each that is not as it should be, it is said what a sidecar does then.
 
+    Each line begins with `ok`, `FAILED`, or `-`: good to know, and no fault. In JSON `ok` is true, false or null for these.
+
     Exits 0 when all is well, 1 when the mount or a ledger is not or a model is not there, 4 when only versions are not.
     """
     with told():

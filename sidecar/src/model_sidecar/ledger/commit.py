@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from model_sidecar.errors import ConflictError
+from model_sidecar.errors import ConflictError, RequestIdReusedError
 from model_sidecar.ledger.record import Action, Actor, Record, Writer
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Environment, ModelName, Version
@@ -88,4 +88,14 @@ def conflict(*, expected: int, actual: int, winner: Record | None) -> ConflictEr
         generation=actual,
         version=winner.version if winner else "",
         actor=winner.actor.id if winner else "",
+    )
+
+
+def reused(record: Record) -> RequestIdReusedError:
+    """The error for another request under the id that this record was written under."""
+    return RequestIdReusedError(
+        f"request id {record.request_id!r} stands in generation {record.generation} with another request "
+        f"({record.action} {record.version}): use a new id for a new request",
+        request_id=record.request_id,
+        generation=record.generation,
     )

@@ -51,6 +51,7 @@ class FileBackend:
         self._filling: Filling | None = None
         self._unsupported = False
         self._seen = False
+        self._expected = False
         self._swept = False
 
     def read(self, generation: int) -> bytes | None:
@@ -64,7 +65,7 @@ class FileBackend:
         except FileNotFoundError as error:
             if path.name == RECORD:
                 raise _unfit(path.parent, f"it is a directory without {RECORD}") from error
-            if self._seen and not self._is_directory(self._directory):
+            if (self._seen or self._expected) and not self._is_directory(self._directory):
                 raise StoreError(f"{self._directory} has gone: is the store still mounted?") from error
             return None
         except OSError as error:
@@ -105,13 +106,16 @@ class FileBackend:
 
     def expect_records(self) -> None:
         """See `Backend.expect_records`."""
-        self._seen = True
+        self._expected = True
 
     def latest_hint(self) -> int:
         """The highest generation in the directory's listing; 0 if there is none."""
         try:
             names = self._disk.names(self._directory)
         except FileNotFoundError:
+            root = self._directory.parents[3]
+            if not self._is_directory(root):
+                raise StoreError(f"{root} is not there: is the store mounted?") from None
             return 0
         except OSError as error:
             raise store_error(error, self._directory, doing="list") from error

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from model_sidecar.errors import ConflictError, RequestIdReusedError, StoreError
+from model_sidecar.errors import ConflictError, StoreError
 from model_sidecar.ledger.backend import Backend, GenerationTakenError
 from model_sidecar.ledger.chain import broken, check_link, validate_request_id
-from model_sidecar.ledger.commit import Commit, Intent, conflict, record_after
+from model_sidecar.ledger.commit import Commit, Intent, conflict, record_after, reused
 from model_sidecar.ledger.face import Identity, PointerFace, Reading, Standing
 from model_sidecar.ledger.history import History
 from model_sidecar.ledger.memory import Memory
@@ -38,6 +38,8 @@ class Look:
     decision: Decision
     head: Record | None
     pointer_identity: Identity | None
+    read_only: bool = False
+    """There is a ledger, and nothing can be recorded in it from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,12 @@ class Ledger(History):
                 raise
             self._put_back()
             head = self.refresh()
-        return Look(decision=self._meaning(reading), head=head, pointer_identity=reading.identity)
+        return Look(
+            decision=self._meaning(reading),
+            head=head,
+            pointer_identity=reading.identity,
+            read_only=reading.standing is Standing.READ_ONLY and head is not None,
+        )
 
     def read_face(self) -> Reading:
         """What the pointer's file says; StoreError where its storage failed."""
@@ -167,12 +174,7 @@ class Ledger(History):
         if record is None:
             return None
         if record.request_sha256 != request_sha256:
-            raise RequestIdReusedError(
-                f"request id {request_id!r} stands in generation {record.generation} with another request "
-                f"({record.action} {record.version}): use a new id for a new request",
-                request_id=request_id,
-                generation=record.generation,
-            )
+            raise reused(record)
         # The earlier call may have failed at just this: what is acknowledged now must be durable.
         self._backend.settle(record.generation)
         return record
@@ -181,6 +183,11 @@ class Ledger(History):
         """The error for an order that was given on another head than the known one."""
         head = self.head
         return conflict(expected=expected_generation, actual=head.generation if head else 0, winner=head)
+
+    def may_hold(self, record: Record) -> bool:
+        """Whether a record that waits to be written is of this ledger at all."""
+        ours = (self._model, self._environment)
+        return record.action is Action.ROLLBACK and (record.model, record.environment) == ours
 
     def draft(self, intent: Intent) -> Record:
         """The record that `commit` would write now, on top of the known head."""
@@ -249,6 +256,7 @@ class Ledger(History):
         """
         return self._commit(
             lambda _: record,
+            late=True,
             expected_generation=record.generation - 1,
             request_id=record.request_id,
             request_sha256=record.request_sha256,
@@ -261,6 +269,7 @@ class Ledger(History):
         expected_generation: int,
         request_id: str,
         request_sha256: Digest,
+        late: bool = False,
     ) -> Commit:
         before = self._read_face()
         head = self.refresh()
@@ -276,6 +285,7 @@ class Ledger(History):
         record = draw_up(head)
         if record.previous_record_sha256 != (head.sha256 if head else None):
             raise conflict(expected=expected_generation, actual=generation, winner=head)
+        self._check_fits(head, record)
         try:
             self._backend.put_if_absent(record.generation, encode(record))
         except GenerationTakenError as error:
@@ -288,8 +298,10 @@ class Ledger(History):
         self._learn([record])
         self._remember()
         # An operator's word replaces whatever is in the pointer; an adoption only the edit that was adopted, for there
-        # may be a newer one by now.
+        # may be a newer one by now. Nor does a word that was given long ago replace what somebody has written since.
         shows = record.action is not Action.ADOPT or (before is not None and self._merely_lags(before))
+        if late and before is not None and before.identity is not None and not self._merely_lags(before):
+            shows = before.identity.mtime_ns <= record.timestamp.timestamp() * 1e9
         return Commit(record=record, replayed=False, warning=self._show(record, before) if shows else "")
 
     def _remember(self) -> None:
@@ -325,13 +337,16 @@ class Ledger(History):
             record = decode(content)
         except StoreError as error:
             raise broken(generation, str(error)) from error
+        self._check_fits(previous, record)
+        return record
+
+    def _check_fits(self, previous: Record | None, record: Record) -> None:
         check_link(previous, record)
         if (record.model, record.environment) != (self._model, self._environment):
             raise broken(
-                generation,
+                record.generation,
                 f"it is of {record.model}/{record.environment} in the ledger of {self._model}/{self._environment}",
             )
-        return record
 
     def _put_back(self) -> None:
         with self._lock:

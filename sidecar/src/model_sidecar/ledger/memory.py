@@ -13,6 +13,7 @@ from pathlib import Path
 
 from model_sidecar.disk.calls import Disk
 from model_sidecar.disk.steps import make_directories, read_file, release, replace_file, write_all
+from model_sidecar.release.digests import digest_of
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ _MAX_BYTES = 1 << 30
 
 
 class Memory:
-    """One file, a record's bytes on each line. Writing is best effort: what is forgotten is read from the ledger again.
+    """One file, on each line a record's bytes behind their digest: what rots here is not held against the ledger. Writing is best effort: what is forgotten is read from the ledger again.
 
     One process's; any thread may call.
 
@@ -43,19 +44,30 @@ class Memory:
         return len(self._ends) - 1
 
     def read(self) -> list[bytes]:
-        """The lines, oldest first, without one that a crash has cut short. Empty where nothing can be read."""
+        """The records, oldest first, up to the first that is not as it was written. Empty where nothing can be read."""
         with self._lock:
             content = self._content()
-            # Not splitlines(), which ends a line at a carriage return too: what is kept must begin where the file does.
-            lines = [line + b"\n" for line in content.split(b"\n")[:-1]]
+            records = []
             self._ends = [0]
-            for line in lines:
-                self._ends.append(self._ends[-1] + len(line))
+            # Not splitlines(), which ends a line at a carriage return too: what is kept must begin where the file does.
+            for line in content.split(b"\n")[:-1]:
+                digest, _, record = line.partition(b" ")
+                record += b"\n"
+                if digest != digest_of(record).encode():
+                    break
+                records.append(record)
+                self._ends.append(self._ends[-1] + len(line) + 1)
             self._is_whole = self._ends[-1] == len(content)
-            return lines
+            if not self._is_whole:
+                log.warning(
+                    "%s is damaged behind generation %d: what it lost is read from the ledger again",
+                    self.path,
+                    self.generation,
+                )
+            return records
 
     def forget_from(self, generation: int) -> None:
-        """Believe the lines from this one on no more."""
+        """Believe the records from this one on no more."""
         with self._lock:
             del self._ends[generation:]
             self._is_whole = False
@@ -66,7 +78,8 @@ class Memory:
             if generation != self.generation + 1:
                 return
             try:
-                self._write(content)
+                line = digest_of(content).encode() + b" " + content
+                self._write(line)
             except OSError as error:
                 self._is_whole = False
                 if not self._complained:
@@ -77,7 +90,7 @@ class Memory:
                     )
                 self._complained = True
                 return
-            self._ends.append(self._ends[-1] + len(content))
+            self._ends.append(self._ends[-1] + len(line))
 
     def _write(self, content: bytes) -> None:
         # Not synced: a power cut takes the newest lines, and these are in the ledger.

@@ -185,7 +185,7 @@ def _outcome(heard: _Heard, verified: VerifiedVersion, limits: Limits) -> Passed
     if status is None or status == -signal.SIGXCPU:
         raise VerificationError(
             f"version {version} was still {heard.doing} when its {limits.timeout_s:g} s were over: "
-            "export a model that ends, or allow it more with --load-timeout",
+            "export a model that ends (`serve --load-timeout` allows more)",
             reason=Reason.MODEL_TIMED_OUT,
         )
     if status == -signal.SIGKILL or (status == -signal.SIGABRT and "bad_alloc" in heard.last_words):
@@ -206,8 +206,8 @@ def _outcome(heard: _Heard, verified: VerifiedVersion, limits: Limits) -> Passed
     ended = _signal_name(-status) if status < 0 else f"exit status {status}"
     raise VerificationError(
         f"version {version} crashed the process that tried it ({ended}) while it was {heard.doing}"
-        f"{f': {heard.last_words}' if heard.last_words else ''}. It is not tried again by itself; export the model "
-        "anew, or order it once more",
+        f"{f': {heard.last_words}' if heard.last_words else ''}. Export the model anew; a sidecar "
+        "tries this one again only on an operator's order",
         reason=Reason.MODEL_CRASHED,
         ended=ended,
     )
@@ -225,7 +225,10 @@ def _facts(told: dict[str, str]) -> dict[str, str]:
 def _allowed(limits: Limits) -> str:
     if limits.memory_bytes is None:
         return ""
-    return f". It was allowed {limits.memory_bytes >> 20} MiB: more with --load-memory, or a larger limit of the container"
+    return (
+        f". It was allowed {limits.memory_bytes >> 20} MiB (`serve --load-memory`, or a larger limit of the container, "
+        "allows more)"
+    )
 
 
 def _lines(said: bytes) -> list[Line]:

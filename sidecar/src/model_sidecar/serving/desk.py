@@ -15,7 +15,7 @@ from model_sidecar.errors import (
     StoreError,
     UnavailableError,
 )
-from model_sidecar.ledger.ledger import Intent
+from model_sidecar.ledger.commit import Intent, reused
 from model_sidecar.ledger.record import Action, Record
 from model_sidecar.release.names import Version
 from model_sidecar.serving.emergency import Emergency
@@ -48,6 +48,8 @@ class OrderDesk:
 
     def accept(self, ordered: Ordered) -> None:
         """Take an order in, or refuse it at once; one whose request id is already recorded is answered at once."""
+        if _is_emergency(ordered.order):
+            self._scribe.calm()
         try:
             if not self._answer_from_waiting(ordered):
                 self._accept(ordered)
@@ -65,7 +67,7 @@ class OrderDesk:
                 reason=Reason.POINTER_EXTERNALLY_MANAGED,
             )
         head = self._scribe.refresh(urgent=urgent)
-        done = self._scribe.find_replay(order.request_id, request_sha256=order.fingerprint())
+        done = self._scribe.find_replay(order.request_id, request_sha256=order.fingerprint(), urgent=urgent)
         base_generation = head.generation if head else 0
         if done is not None:
             self._replay(ordered, done)
@@ -78,24 +80,26 @@ class OrderDesk:
         try:
             if not isinstance(order, RollbackOrder) or head is None:
                 raise why
-            if self._emergency.waiting is not None:
-                raise StoreError(
-                    f"{why} The rollback to {self._emergency.waiting.record.version} is in effect and still has to be "
-                    "recorded: until then there is no other",
-                    reason=why.reason,
-                )
+            if (known := self._ledger.find_request(order.request_id)) is not None:
+                if known.request_sha256 != order.fingerprint():
+                    raise reused(known)
+                self._replay(ordered, known)
+                return
+            if order.emergency:
+                self._emergency.check_free(why)
             target = self._target_on(order, head.generation)
             if not order.emergency:
                 raise self._hinted(why, order, target)
             if self._flip.at_hand(target.version, target.manifest) is None:
                 raise StoreError(
-                    f"{why} Only what is in memory can be rolled back to without it, and {target.version} is not",
+                    f"{why} Without it only what is in memory can be rolled back to, and {target.version} is not"
+                    f"{self._instead()}",
                     reason=why.reason,
                 )
         except SidecarError as error:
             self.refuse(ordered, error)
             return
-        self._waiting.append(Accepted(ordered, target, head.generation, no_store=str(why)))
+        self._waiting.append(Accepted(ordered, target, head.generation, no_store=why))
 
     def _target_on(self, order: DeployOrder | RollbackOrder, base_generation: int) -> Target:
         if order.expected_generation is not None and order.expected_generation != base_generation:
@@ -109,10 +113,14 @@ class OrderDesk:
         if not (at_hand and isinstance(order, RollbackOrder) and isinstance(why, StoreError)):
             return why
         return StoreError(
-            f"{why}. {target.version} is in memory: `sidecarctl rollback … --emergency` rolls back to it here, at once, "
-            "and records it when the store is back",
+            f"{str(why).rstrip('.')} ({target.version} is in memory: `sidecarctl rollback … --emergency` rolls back to it here, at once, "
+            "and records it when the store is back)",
             reason=why.reason,
         )
+
+    def _instead(self) -> str:
+        standby = self._flip.residents().standby
+        return f": {standby.version} is (`--emergency --to {standby.version}`)" if standby is not None else ""
 
     def _answer_from_waiting(self, ordered: Ordered) -> bool:
         """Answer an emergency rollback that is asked for again while it waits to be recorded."""
@@ -177,13 +185,21 @@ class OrderDesk:
                 accepted.ordered.answer(Outcome(draft, time.monotonic() - order.received))
                 self._flip.drop(model)
                 return None
-            if accepted.no_store:
-                return _unrecorded(self._ledger.draft(intent), ready, accepted.no_store)
             began = time.monotonic()
-            commit = self._flip.commit(intent, base_generation=accepted.base_generation, trigger="operator")
+            try:
+                if accepted.no_store is not None:
+                    raise accepted.no_store
+                commit = self._flip.commit(
+                    intent,
+                    base_generation=accepted.base_generation,
+                    trigger="operator",
+                    urgent=_is_emergency(order),
+                )
+            except (StoreError, CommitStateUnknownError) as error:
+                if not _is_emergency(order):
+                    raise
+                return self._unrecorded(accepted, intent, ready, error)
         except SidecarError as error:
-            if _is_emergency(order) and isinstance(error, StoreError | CommitStateUnknownError):
-                return _unrecorded(self._ledger.draft(intent), ready, str(error))
             self.refuse(accepted.ordered, self._hinted(error, order, accepted.target), version=model.version)
             self._flip.drop(model)
             return None
@@ -193,6 +209,25 @@ class OrderDesk:
         return CarriedOut(
             commit.record, Preparation(model, phases_s, ready.golden_examples), head=commit.record
         )
+
+    def _unrecorded(
+        self, accepted: Accepted, intent: Intent, ready: Preparation, why: SidecarError
+    ) -> CarriedOut | None:
+        """An emergency rollback that could not be recorded: it takes effect all the same, and its record waits.
+
+        Raises:
+            StoreError: another one waits already.
+            ConflictError: the head is another by now.
+        """
+        landed = self._ledger.find_request(intent.request_id)
+        if landed is not None:  # after all, or somewhere else
+            return self._served_again(accepted.ordered, landed, ready)
+        self._emergency.check_free(why)
+        head = self._ledger.head
+        if (head.generation if head else 0) != accepted.base_generation:
+            raise self._ledger.conflict(expected_generation=accepted.base_generation)
+        draft = self._ledger.draft(intent)
+        return CarriedOut(draft, ready, head=draft, no_store=str(why))
 
     def refuse_load(self, accepted: Accepted, error: SidecarError) -> None:
         """The order's target cannot be had here; of a repeated order, the record stands all the same."""
@@ -257,10 +292,6 @@ class OrderDesk:
         for accepted in tuple(self._waiting):
             if accepted.ordered.future.cancelled():
                 self._waiting.remove(accepted)
-
-
-def _unrecorded(draft: Record, ready: Preparation, why: str) -> CarriedOut:
-    return CarriedOut(draft, ready, head=draft, no_store=why)
 
 
 def _is_emergency(order: DeployOrder | RollbackOrder) -> bool:

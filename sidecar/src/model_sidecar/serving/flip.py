@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from model_sidecar.errors import ConflictError, Reason, VerificationError
+from model_sidecar.errors import ConflictError, Reason, RequestIdReusedError, VerificationError
 from model_sidecar.events import Committed, GaveWay, Listener, Published, Restated, Site, StandbyReady
 from model_sidecar.ledger.commit import Commit, Intent
-from model_sidecar.ledger.record import Record
-from model_sidecar.release.digests import Digest
+from model_sidecar.ledger.record import Record, encode
+from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.names import Version
 from model_sidecar.release.tensors import Signature
 from model_sidecar.serving.emergency import overtaken
@@ -90,10 +91,10 @@ class Flip:
                 version=model.version,
             )
 
-    def commit(self, intent: Intent, *, base_generation: int, trigger: str) -> Commit:
+    def commit(self, intent: Intent, *, base_generation: int, trigger: str, urgent: bool = False) -> Commit:
         """Write the record, on top of this head only; errors are the ledger's."""
         known = self._ledger.recorded_manifest(intent.version) is not None
-        commit = self._scribe.commit(intent, expected_generation=base_generation)
+        commit = self._scribe.commit(intent, expected_generation=base_generation, urgent=urgent)
         self._tell_committed(commit, trigger=trigger, back=known)
         return commit
 
@@ -105,11 +106,14 @@ class Flip:
         """
         try:
             commit = self._scribe.append(record)
-        except ConflictError:
+        except (ConflictError, RequestIdReusedError) as error:
             head = self._ledger.head
             if head is None:
                 raise
             intent = overtaken(record, by=head)
+            if isinstance(error, RequestIdReusedError):
+                # Somebody took the id meanwhile, for something else. This was acknowledged, and is recorded all the same.
+                intent = replace(intent, request_id=f"emergency-{digest_of(encode(record))[-32:]}")
             commit = self._scribe.commit(intent, expected_generation=head.generation)
         self._tell_committed(commit, trigger="operator", back=True)
         return commit.record

@@ -6,6 +6,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 
+from model_sidecar.errors import StoreError
 from model_sidecar.ledger.record import Record
 from model_sidecar.serving.loading import Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
@@ -47,7 +48,7 @@ class Accepted:
     target: Target
     base_generation: int
     replay: Record | None = None
-    no_store: str = ""
+    no_store: StoreError | None = None
 
 
 @dataclass(frozen=True, slots=True)

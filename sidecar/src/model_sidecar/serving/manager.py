@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import assert_never
 
 from model_sidecar.errors import Reason, SidecarError
@@ -38,6 +39,11 @@ from model_sidecar.serving.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
+_ONLY_HERE = "the emergency rollback that is in effect is lost if this process ends before the store is back"
+_READ_ONLY = (
+    "the store is read-only here: the ledger's head is followed, orders are refused, and a hand edit waits for a sidecar "
+    "that may write"
+)
 _ROOM_S = 30.0
 """How long the loader waits for the manager, who commits in between."""
 
@@ -76,6 +82,9 @@ class _Stop:
     """End."""
 
 
+_Message = _Sighted | Ordered | _Done | _Short | _Stop
+
+
 class Manager:
     """One site's manager. `sighted`, `submit` and `stop` may be called from any thread."""
 
@@ -103,7 +112,8 @@ class Manager:
         self._on_event = on_event
         self._look_again: Callable[[], None] = lambda: None
 
-        self._inbox: queue.SimpleQueue[_Sighted | Ordered | _Done | _Short | _Stop] = queue.SimpleQueue()
+        self._inbox: queue.PriorityQueue[tuple[int, int, _Message]] = queue.PriorityQueue()
+        self._numbers = count()
         # A slot, not a queue: of forty flips in two seconds the last counts.
         self._news: Sighting | Unseen | None = None
         self._thread = threading.Thread(target=self._run, name=f"manager-{site.model}", daemon=True)
@@ -116,7 +126,7 @@ class Manager:
         self._pursuit = Pursuit(
             wishes=self._wishes, flip=flip, troubles=self._troubles, look_again=self._look_soon
         )
-        self._desk = OrderDesk(flip=flip, scribe=scribe, emergency=emergency, report=self._refused)
+        self._desk = OrderDesk(flip=flip, scribe=scribe, emergency=emergency, report=self._order_refused)
         self._reserve = Reserve(scribe.ledger, keep_standby=keep_standby)
         self._loading: _Load | None = None
         self._told_empty = False
@@ -130,29 +140,35 @@ class Manager:
     def sighted(self, news: Sighting | Unseen) -> None:
         """What the source saw, or that it could not. Only the newest counts."""
         self._news = news
-        self._inbox.put(_Sighted())
+        self._put(_Sighted())
 
     def submit(self, order: DeployOrder | RollbackOrder) -> Future[Outcome]:
         """Take an order. The future ends once this sidecar serves the target, or with one of our errors."""
         ordered = Ordered(order, Future())
-        self._inbox.put(ordered)
+        urgent = isinstance(order, RollbackOrder) and order.emergency
+        self._put(ordered, first=urgent)
+        if urgent:
+            self._scribe.hurry()
         if not self._thread.is_alive():
             self._turn_away_the_late()
         return ordered.future
 
     def stop(self, *, timeout_s: float) -> None:
         """Change nothing any more; orders that are under way end with UnavailableError."""
-        self._inbox.put(_Stop())
+        self._put(_Stop())
         self._thread.join(timeout_s)
         self._scribe.close()
         self._loader.stop()
         self._turn_away_the_late()
 
+    def _put(self, message: _Message, *, first: bool = False) -> None:
+        self._inbox.put((0 if first else 1, next(self._numbers), message))
+
     def _run(self) -> None:
         if (record := self._emergency.recall(self._ledger)) is not None:
             self._wishes.hold(record)
         while not self._stopping:
-            message = self._inbox.get()
+            _, _, message = self._inbox.get()
             try:
                 self._handle(message)
                 self._advance()
@@ -167,6 +183,7 @@ class Manager:
             case _Sighted():
                 self._take_in_news(self._news)
             case Ordered():
+                self._record_what_waits()  # first: what this order is about is what stands then
                 self._desk.accept(message)
             case _Done(load=load, result=result):
                 self._loading = None
@@ -178,6 +195,7 @@ class Manager:
                 if self._loading is not None and isinstance(self._loading.purpose, Accepted):
                     self._desk.turn_away(self._loading.purpose.ordered)
                 self._desk.close()
+                self._emergency.close()
                 self._flip.forget_candidate()
             case _:
                 assert_never(message)
@@ -213,7 +231,7 @@ class Manager:
                 self._site,
             )
         lags = isinstance(sighting.decision, Follow) and sighting.decision.rewrite_face
-        self._troubles.lagging(self._scribe.rewrite_face() if lags else "")
+        self._troubles.hindered(self._scribe.rewrite_face() if lags else _READ_ONLY * sighting.read_only)
 
     def _record_what_waits(self) -> None:
         """The store can be read: perhaps it can be written again, too."""
@@ -271,7 +289,7 @@ class Manager:
         self._loader.start(
             version,
             manifest=manifest,
-            done=lambda result: self._inbox.put(_Done(load, result)),
+            done=lambda result: self._put(_Done(load, result)),
             ordered=isinstance(purpose, Accepted),
             make_room=partial(self._short, load) if self._may_give_way and _is_meant(purpose) else None,
         )
@@ -280,7 +298,7 @@ class Manager:
     def _short(self, load: _Load) -> bool:
         """On the loader's thread: have room made for what it loads."""
         short = _Short(load, Future())
-        self._inbox.put(short)
+        self._put(short)
         try:
             return short.gave.result(_ROOM_S)
         except TimeoutError:  # the manager has ended
@@ -328,6 +346,11 @@ class Manager:
     def _look_soon(self) -> None:
         self._look_again()
 
+    def _order_refused(self, error: SidecarError, version: Version | None) -> None:
+        wanted = self._wishes.wanted
+        generation = wanted.generation if wanted else None
+        self._troubles.order_refused(error, version=version, generation=generation)
+
     def _refused(self, error: SidecarError, version: Version | None) -> None:
         wanted = self._wishes.wanted
         self._troubles.tell(error, version=version, generation=wanted.generation if wanted else None)
@@ -336,12 +359,14 @@ class Manager:
 
     def _turn_away_the_late(self) -> None:
         while not self._inbox.empty():
-            message = self._inbox.get()
+            _, _, message = self._inbox.get()
             if isinstance(message, Ordered):
                 self._desk.turn_away(message)
 
     def _post(self) -> None:
         residents, waiting = self._flip.residents(), self._emergency.waiting
+        only_here = waiting.only_here if waiting is not None else ""
+        self._troubles.unrecorded(f"{_ONLY_HERE}: {only_here}" if only_here else "")
         self._board.post(
             compose(
                 self._board.current(),

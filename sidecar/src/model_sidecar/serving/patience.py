@@ -14,6 +14,8 @@ _Result = TypeVar("_Result")
 
 LIMIT_S = 5.0
 """Longer than any store takes that works at all, and short enough for an operator at the other end."""
+HURRY_S = 0.5
+"""How long an order that could do without the store waits to hear from it, and holds up another."""
 
 
 class UnfinishedError(StoreError):
@@ -31,6 +33,7 @@ class Patience:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._limit_s = limit_s
         self._closed: Future[None] = Future()
+        self._hurried: Future[None] = Future()
         self._last: Future[Any] | None = None
         self._began = 0.0
 
@@ -43,11 +46,24 @@ class Patience:
         """
         future = self._begin(work)
         limit_s = self._limit_s if limit_s is None else limit_s
-        awaited: tuple[Future[Any], ...] = (future, self._closed)
-        wait(awaited, limit_s, FIRST_COMPLETED)
+        awaited: list[Future[Any]] = [future, self._closed]
+        wait([*awaited, self._hurried], limit_s, FIRST_COMPLETED)
+        if self._hurried.done() and not future.done():
+            limit_s = min(limit_s, HURRY_S)
+            wait(awaited, max(0.0, self._began + limit_s - time.monotonic()), FIRST_COMPLETED)
         if not future.done():
             raise UnfinishedError(_words(f"within {limit_s:g} s"))
         return future.result()
+
+    def hurry(self) -> None:
+        """Somebody must not wait: nobody waits for longer than HURRY_S until `calm`. Any thread may call."""
+        with suppress(InvalidStateError):
+            self._hurried.set_result(None)
+
+    def calm(self) -> None:
+        """There is time again."""
+        if self._hurried.done():
+            self._hurried = Future()
 
     def close(self) -> None:
         """Begin nothing new; what hangs is not waited for any longer."""

@@ -9,12 +9,9 @@ from model_sidecar.errors import CommitStateUnknownError, StoreError
 from model_sidecar.ledger.ledger import Commit, Intent, Ledger
 from model_sidecar.ledger.record import Record
 from model_sidecar.release.digests import Digest
-from model_sidecar.serving.patience import Patience, UnfinishedError
+from model_sidecar.serving.patience import HURRY_S, Patience, UnfinishedError
 
 _Answer = TypeVar("_Answer")
-
-_EMERGENCY_S = 0.5
-"""How long an order that could do without the store waits to hear from it."""
 
 
 class Scribe:
@@ -30,16 +27,17 @@ class Scribe:
 
     def is_external(self, *, urgent: bool = False) -> bool:
         """See `Ledger.externally_managed`; StoreError where the storage hangs."""
-        limit_s = _EMERGENCY_S if urgent else None
-        return self._patience.call(self.ledger.externally_managed, limit_s=limit_s)
+        return self._patience.call(self.ledger.externally_managed, limit_s=_limit(urgent))
 
     def refresh(self, *, urgent: bool = False) -> Record | None:
         """See `Ledger.refresh`."""
-        return self._patience.call(self.ledger.refresh, limit_s=_EMERGENCY_S if urgent else None)
+        return self._patience.call(self.ledger.refresh, limit_s=_limit(urgent))
 
-    def find_replay(self, request_id: str, *, request_sha256: Digest) -> Record | None:
+    def find_replay(self, request_id: str, *, request_sha256: Digest, urgent: bool = False) -> Record | None:
         """See `Ledger.find_replay`."""
-        return self._patience.call(lambda: self.ledger.find_replay(request_id, request_sha256=request_sha256))
+        return self._patience.call(
+            lambda: self.ledger.find_replay(request_id, request_sha256=request_sha256), limit_s=_limit(urgent)
+        )
 
     def ask(self, question: Callable[[], _Answer]) -> _Answer:
         """The answer to a question that only the store knows; StoreError where it hangs, or as the question raises."""
@@ -52,22 +50,36 @@ class Scribe:
         except StoreError as error:
             return str(error)  # best effort: the next look finds it lagging again
 
-    def commit(self, intent: Intent, *, expected_generation: int) -> Commit:
+    def commit(self, intent: Intent, *, expected_generation: int, urgent: bool = False) -> Commit:
         """See `Ledger.commit`."""
-        return self._written(lambda: self.ledger.commit(intent, expected_generation=expected_generation))
+        return self._written(
+            lambda: self.ledger.commit(intent, expected_generation=expected_generation), urgent=urgent
+        )
 
     def append(self, record: Record) -> Commit:
         """See `Ledger.append`."""
         return self._written(lambda: self.ledger.append(record))
 
+    def hurry(self) -> None:
+        """An emergency is on its way: whatever the manager waits for now must not hold it up. Any thread may call."""
+        self._patience.hurry()
+
+    def calm(self) -> None:
+        """It has come."""
+        self._patience.calm()
+
     def close(self) -> None:
         """Read and write nothing more."""
         self._patience.close()
 
-    def _written(self, write: Callable[[], Commit]) -> Commit:
+    def _written(self, write: Callable[[], Commit], *, urgent: bool = False) -> Commit:
         try:
-            return self._patience.call(write)
+            return self._patience.call(write, limit_s=_limit(urgent))
         except UnfinishedError as error:
             raise CommitStateUnknownError(
                 f"{error} Whether it is recorded is not known: ask again with the same request id"
             ) from error
+
+
+def _limit(urgent: bool) -> float | None:  # noqa: FBT001 - a helper of one word
+    return HURRY_S if urgent else None

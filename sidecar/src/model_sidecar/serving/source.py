@@ -37,6 +37,7 @@ class Sighting:
         base_generation: the head's generation at that look, 0 for an empty ledger.
         fingerprint: what the directory of the version in question looks like.
         pointer_identity: changes whenever the pointer's file does.
+        read_only: whether the ledger can be read and nothing be recorded in it.
         at: monotonic seconds.
     """
 
@@ -44,6 +45,7 @@ class Sighting:
     base_generation: int
     fingerprint: object
     pointer_identity: object
+    read_only: bool
     at: float
 
 
@@ -141,6 +143,7 @@ class Source:
             base_generation=look.head.generation if look.head else 0,
             fingerprint=self._fingerprint(version) if version else None,
             pointer_identity=look.pointer_identity,
+            read_only=look.read_only,
             at=at,
         )
         # Last: a look that failed half-way is no look.

@@ -39,6 +39,7 @@ class KeptVersions:
     def __init__(self, store: VersionStore, root: Path) -> None:
         self._store = store
         self._copies = VersionStore(root, allow_external_data=store.allow_external_data)
+        self._unusable: dict[tuple[ModelName, Version, Digest], str] = {}  # and why, as it was told
 
     def verify(
         self,
@@ -61,11 +62,13 @@ class KeptVersions:
             except (QuarantinedError, ShortageError):
                 raise  # what `admit` has against the version, whoever has its bytes
             except SidecarError as error:
-                log.warning("the kept copy of %s cannot be used: %s", version, error)
+                self._set_aside(model, version, expected_manifest, error)
         return self._store.verify(model, version, expected_manifest=expected_manifest, admit=admit)
 
     def has(self, model: ModelName, version: Version, manifest: Digest) -> bool:
-        """Whether a copy of this identity is there; its files are not read."""
+        """Whether a copy of this identity is there, and was not found unusable; its files are not read."""
+        if (model, version, manifest) in self._unusable:
+            return False
         try:
             return self._copies.manifest(model, version).digest == manifest
         except SidecarError:
@@ -93,6 +96,7 @@ class KeptVersions:
                         )
                 staging.write(MANIFEST, content)
                 staging.commit()
+        self._unusable.pop((model, version, manifest), None)
 
     def forget_all_but(self, model: ModelName, versions: Collection[Version]) -> None:
         """Remove the copies of all other versions of this model; best effort."""
@@ -100,6 +104,19 @@ class KeptVersions:
             for version in self._copies.versions(model):
                 if version not in versions:
                     self._forget(model, version)
+
+    def _set_aside(self, model: ModelName, version: Version, manifest: Digest, error: SidecarError) -> None:
+        # Told once, for with the store away this happens at every look; and not in the error's own words, whose advice is
+        # for who publishes.
+        key, why = (model, version, manifest), str(error)
+        if self._unusable.get(key) != why:
+            self._unusable[key] = why
+            log.warning(
+                "the copy of %s in %s is ignored, and made anew once the store can be read (%s)",
+                version,
+                self._copies.layout.version(model, version),
+                error.reason,
+            )
 
     def _forget(self, model: ModelName, version: Version) -> None:
         discard(self._copies.disk, self._copies.layout.version(model, version))

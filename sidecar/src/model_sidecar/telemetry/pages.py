@@ -99,7 +99,8 @@ def active_pointer(served: ServedSite) -> dict[str, object] | None:
 
     The pointer's own fields say what should answer: the head's record or, under an externally managed pointer, what
     that names. An edit by hand counts once it is verified and recorded, not before. `observed_version` says what
-    this sidecar answers with, and differs while a version is being loaded or was refused.
+    this sidecar answers with, and differs while a version is being loaded or was refused, and while an emergency
+    rollback waits to be recorded: `unrecorded_version` is then what that has made live, and else "".
     """
     status, record, residents = served.board.current(), served.ledger.head, served.stage.residents()
     if status.externally_managed:
@@ -125,6 +126,7 @@ def active_pointer(served: ServedSite) -> dict[str, object] | None:
         "externally_managed": status.externally_managed,
         "observed_version": residents.live.version if residents.live else None,
         "observed_generation": residents.generation,
+        "unrecorded_version": status.unrecorded or "",
         "state": status.state.value,
         "sidecar": status.sidecar,
     }

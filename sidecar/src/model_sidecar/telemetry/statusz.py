@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 
+from model_sidecar.errors import Reason
 from model_sidecar.ledger.record import Action, Record
 from model_sidecar.release.tensors import TensorSpec
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Model
-from model_sidecar.serving.status import State, Status
+from model_sidecar.serving.status import Standing, State, Status
 from model_sidecar.telemetry.markup import Markup, row, table, tag
 from model_sidecar.telemetry.meters import Meters
 from model_sidecar.telemetry.readiness import Readiness
@@ -23,6 +24,7 @@ from model_sidecar.telemetry.wording import ago, milliseconds, number, span
 
 TIMELINE = 20
 _STALE_S = 30.0
+_OF_THE_STORE = frozenset({Reason.STORE_UNAVAILABLE, Reason.STORE_FULL, Reason.LEDGER_INVALID})
 _STATES = {
     State.READY: ("good", "ready"),
     State.LOADING: ("busy", "loading"),
@@ -105,7 +107,8 @@ class StatusPage:
         status, residents = served.board.current(), served.stage.residents()
         colour, word = _STATES[status.state]
         live = residents.live
-        can_roll_back = live is not None and not status.externally_managed
+        # One emergency rollback waits at a time: while one does, the ledger knows only where it has gone already.
+        can_roll_back = live is not None and not status.externally_managed and status.unrecorded is None
         if live is not None:
             generation = (
                 f"generation {residents.generation}" if residents.generation is not None else "no generation"
@@ -128,7 +131,9 @@ class StatusPage:
             ),
             answering,
             *_notices(status, now),
-            _rollback(served, self._control, live=live, standby=residents.standby) if can_roll_back else None,
+            _rollback(served, self._control, status, live=live, standby=residents.standby)
+            if can_roll_back
+            else None,
             _timeline(served.ledger.records(limit=TIMELINE), residents.generation, now),
             *(
                 [self._versions(served, [each for each in (live, residents.standby) if each], now)]
@@ -181,9 +186,13 @@ def _notices(status: Status, now: datetime) -> list[Markup]:
     if status.loading is not None:
         made.append(tag("p", f"{status.loading} is being verified and loaded.", css="notice busy"))
     if desired is not None and (observed is None or desired.version != observed.version):
-        by = f" by generation {desired.generation}" if desired.generation is not None else " by the pointer"
         made.append(
-            tag("p", tag("strong", desired.version), f" is wanted{by}, and is not live.", css="notice bad")
+            tag(
+                "p",
+                tag("strong", desired.version),
+                f" is wanted by {_who_wants(desired, status)}, and is not live.",
+                css="notice bad",
+            )
         )
     if error is not None:
         what = f"{ago(error.since, now)} ago" + (f", {error.version}" if error.version else "")
@@ -198,14 +207,24 @@ def _notices(status: Status, now: datetime) -> list[Markup]:
             tag("p", f"The store has not been read {seen}; what is live answers on.", css="notice bad")
         )
     if status.unrecorded is not None:
+        in_effect = (
+            "in effect, and " if observed is not None and observed.version == status.unrecorded else ""
+        )
         made.append(
             tag(
                 "p",
-                f"The emergency rollback to {status.unrecorded} is in effect, and not recorded yet.",
+                f"The emergency rollback to {status.unrecorded} is {in_effect}not recorded yet: that is done when the "
+                "store is back, and until then no other can be ordered.",
                 css="notice bad",
             )
         )
     return made
+
+
+def _who_wants(desired: Standing, status: Status) -> str:
+    if desired.generation is not None:
+        return f"generation {desired.generation}"
+    return "the emergency rollback" if desired.version == status.unrecorded else "the pointer"
 
 
 def _pointer(served: ServedSite, status: Status) -> Markup:
@@ -254,23 +273,30 @@ def _actor(record: Record) -> str:
 
 
 def _rollback(
-    served: ServedSite, control: str, *, live: Model | None, standby: Model | None
+    served: ServedSite, control: str, status: Status, *, live: Model | None, standby: Model | None
 ) -> Markup | None:
     # Not necessarily to the standby: after a rollback that is the version that was left for good reason.
     target = served.ledger.previous_good()
     if target is None:
         return None
-    speed = "which has to be loaded first"
+    speed = "which has to be loaded from the store first"
     if standby is not None and standby.version == target.version:
         speed = "which stands by"
     if live is not None and live.version == target.version:
         speed = "which still answers"  # the head names a version that could not take its place
-    command = _command(served, control, "rollback", served.site.model)
+    urgent = ("--emergency",) if _needs_emergency(status) else ()
+    command = _command(served, control, "rollback", served.site.model, *urgent)
     return tag(
         "p",
         f"To go back to {target.version}, {speed}: ",
         tag("code", f'{command} --reason "…"', css="command"),
     )
+
+
+def _needs_emergency(status: Status) -> bool:
+    """Whether a plain rollback would be refused, for all that is known; where the store is back, the option does no harm."""
+    error = status.last_error
+    return status.pointer_staleness_s > _STALE_S or (error is not None and error.reason in _OF_THE_STORE)
 
 
 def _deploy(served: ServedSite, control: str) -> Markup:
