@@ -20,7 +20,14 @@ from support.yard import MODEL, PROD, Yard
 from model_sidecar_client import Operator, SidecarError
 
 CONVERGED_S = 30.0
-ALLOWED = {"ok", "STORE_UNAVAILABLE", "STORE_FULL", "COMMIT_STATE_UNKNOWN", "GENERATION_MISMATCH"}
+ALLOWED = {
+    "ok",
+    "STORE_UNAVAILABLE",
+    "STORE_FULL",
+    "COMMIT_STATE_UNKNOWN",
+    "GENERATION_MISMATCH",
+    "TRIAL_IMPOSSIBLE",
+}
 """What an order may be answered with. A hand edit may come in between."""
 
 # Nothing but the store's files is asked for by these, in any thread.

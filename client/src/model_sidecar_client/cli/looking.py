@@ -150,7 +150,9 @@ def _print_last_error(each: Status) -> None:
         click.echo(printable(f"{which} is in effect, and not recorded yet"), err=True)
     if each.last_error:
         error = each.last_error
-        which = f"{each.model} {each.environment}: last error, with {error.version or 'the pointer'}"
+        which = (
+            f"{each.model} {each.environment}: last error{', with ' if error.version else ''}{error.version}"
+        )
         click.echo(
             printable(f"{which} since {moment(error.since)}: {error.reason}: {error.message}"), err=True
         )
