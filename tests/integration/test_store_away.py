@@ -210,16 +210,15 @@ def test_what_waits_is_recorded_only_where_it_belongs(yard: Yard, tmp_path: Path
         assert pending.exists()
 
 
-def test_a_memory_is_not_put_into_a_store_that_was_never_read(yard: Yard, tmp_path: Path) -> None:
-    """Started beside another store, a sidecar tells that its ledger is not there, and writes nothing."""
+def test_a_ledger_that_was_deleted_is_put_back_after_a_restart_too(yard: Yard, tmp_path: Path) -> None:
+    """Somebody made the environment anew while no sidecar ran: what is remembered is put back, and the edit adopted."""
     with two_deployed(yard, tmp_path / "state") as sidecar:
         sidecar.stop()
         shutil.rmtree(yard.pointer.parent)
         yard.edit_pointer(C)
         sidecar.start().wait_answering()
-        sidecar.wait_error("STORE_UNAVAILABLE")
-        sidecar.wait_version(B)
-        assert [each.name for each in yard.pointer.parent.iterdir()] == ["active.json"]
+        sidecar.wait_version(C)
+        assert recorded(yard) == [("DEPLOY", A), ("DEPLOY", B), ("ADOPT", C)]
 
 
 def test_an_edit_that_is_newer_than_an_emergency_is_adopted(yard: Yard, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ MUTANTS = (
         name="missing-directory-is-an-empty-ledger",
         why="A store that is unmounted for a moment passes for one where nothing was ever deployed.",
         file="ledger/file_backend.py",
-        find="if (self._seen or self._expected) and not self._is_directory(self._directory):",
+        find="if self._seen and not self._is_directory(self._directory):",
         replace="if False:",
         tests=(
             "ledger/test_ledger.py::test_a_store_that_has_gone_keeps_the_head",

@@ -51,7 +51,6 @@ class FileBackend:
         self._filling: Filling | None = None
         self._unsupported = False
         self._seen = False
-        self._expected = False
         self._swept = False
 
     def read(self, generation: int) -> bytes | None:
@@ -65,7 +64,7 @@ class FileBackend:
         except FileNotFoundError as error:
             if path.name == RECORD:
                 raise _unfit(path.parent, f"it is a directory without {RECORD}") from error
-            if (self._seen or self._expected) and not self._is_directory(self._directory):
+            if self._seen and not self._is_directory(self._directory):
                 raise StoreError(f"{self._directory} has gone: is the store still mounted?") from error
             return None
         except OSError as error:
@@ -106,7 +105,7 @@ class FileBackend:
 
     def expect_records(self) -> None:
         """See `Backend.expect_records`."""
-        self._expected = True
+        self._seen = True
 
     def latest_hint(self) -> int:
         """The highest generation in the directory's listing; 0 if there is none."""
