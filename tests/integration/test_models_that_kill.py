@@ -23,7 +23,7 @@ from model_sidecar.release.names import Version
 from model_sidecar_client import SidecarError
 
 GOOD, BAD, NEXT = "2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod"
-TIGHT = ("--load-timeout", "3s", "--load-memory", "128MiB")
+TIGHT = ("--load-timeout", "6s", "--load-memory", "128MiB")
 WAIT_S = 60.0
 
 
@@ -52,6 +52,7 @@ def awaited(what: Callable[[], bool], words: str) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.alone
 def test_whatever_a_version_does_when_it_is_tried_the_live_one_answers(yard: Yard, tmp_path: Path) -> None:
     """Six ways to kill, ordered under traffic: each refused for its reason, no request failed, nothing recorded."""
     yard.publish(GOOD)
