@@ -186,6 +186,7 @@ def test_who_kills_the_sidecar_from_outside_blames_no_version(yard: Yard, tmp_pa
         assert trials_of(sidecar, GOOD) == 1
 
 
+@pytest.mark.alone  # it has to be killed within a load
 def test_two_deaths_while_it_is_loaded_bar_a_version(yard: Yard, tmp_path: Path) -> None:
     """Whatever ends the sidecar while it loads a version, twice: the third start does not load it, and answers orders."""
     state = tmp_path / "state"
