@@ -80,9 +80,8 @@ check: venv ## formatting, lint, types, rooms, protos, Dockerfile
 
 test: venv venv-triton ## all tests
 	@scripts/need.sh strace || true  # without it the tests that break system calls skip
-	@for some in "-n $(WORKERS) --dist worksteal -m 'not alone'" "-m alone"; do \
-		eval "$(BIN)/python -m pytest $$some $(value ARGS)" || test $$? = 5 || exit 1; \
-	done  # 5: ARGS chose none of these
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not alone' $(ARGS) || test $$? = 5  # ARGS chose none
+	@$(BIN)/python -m pytest -m alone $(ARGS) || test $$? = 5
 
 fix: venv ## format, and mend what lint can mend itself
 	@$(BIN)/ruff check --quiet --fix-only .

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.mounts import hanging, mounted_over, needs_fuse, needs_mounts, read_only
+from support.mounts import Hanging, hanging, mounted_over, needs_fuse, needs_mounts, read_only
 from support.ports import free_port
 from support.sidecars import READY_S, RunningSidecar
 from support.traffic import Traffic
@@ -38,6 +38,29 @@ def two_deployed(yard: Yard, state: Path, *options: str) -> Iterator[RunningSide
                 operator.deploy(MODEL, version, environment=PROD, reason="before the store goes")
         wait(lambda: {each.name for each in (state / "kept" / MODEL).glob("[0-9]*")} == {A, B})
         yield sidecar
+
+
+def behind(yard: Yard) -> Path:
+    """The real store, where the yard's is a mount of it."""
+    return yard.root / "behind"
+
+
+@contextmanager
+def on_a_store_that_may_hang(yard: Yard, state: Path) -> Iterator[tuple[RunningSidecar, Hanging]]:
+    """A sidecar with B live and A standing by, on a mount whose server can stop answering."""
+    for version in (A, B):
+        yard.publish(version)
+    yard.store.rename(behind(yard))
+    yard.store.mkdir()
+    with (
+        hanging(behind(yard), yard.store) as hang,
+        RunningSidecar(yard, "--state-dir", str(state)) as sidecar,
+    ):
+        sidecar.wait_answering()
+        with sidecar.operator() as operator:
+            for version in (A, B):
+                operator.deploy(MODEL, version, environment=PROD)
+        yield sidecar, hang
 
 
 def wait(condition: Callable[[], object], *, timeout_s: float = READY_S) -> None:
@@ -236,17 +259,7 @@ def test_an_edit_that_is_newer_than_an_emergency_is_adopted(yard: Yard, tmp_path
 @needs_fuse
 def test_orders_that_wait_for_a_store_that_hangs_hold_no_emergency_up(yard: Yard, tmp_path: Path) -> None:
     """Five deploys wait for it, for as long as anybody waits for a store; the rollback that came last does not."""
-    with ExitStack() as held:
-        for version in (A, B):
-            yard.publish(version)
-        real = yard.store.rename(yard.root / "behind")
-        yard.store.mkdir()
-        hang = held.enter_context(hanging(real, yard.store))
-        sidecar = held.enter_context(RunningSidecar(yard, "--state-dir", str(tmp_path / "state")))
-        sidecar.wait_answering()
-        with sidecar.operator() as operator:
-            for version in (A, B):
-                operator.deploy(MODEL, version, environment=PROD)
+    with on_a_store_that_may_hang(yard, tmp_path / "state") as (sidecar, hang):
         hang.begin()
 
         def deploy() -> None:
@@ -392,17 +405,7 @@ def test_a_read_only_store_is_followed(yard: Yard, tmp_path: Path) -> None:
 @needs_fuse
 def test_a_store_that_hangs_holds_up_nothing_but_itself(yard: Yard, tmp_path: Path) -> None:
     """Its server stops answering: predictions, status, an emergency rollback and the way out do not wait for it."""
-    with ExitStack() as held:
-        for version in (A, B):
-            yard.publish(version)
-        real = yard.store.rename(yard.root / "behind")
-        yard.store.mkdir()
-        hang = held.enter_context(hanging(real, yard.store))
-        sidecar = held.enter_context(RunningSidecar(yard, "--state-dir", str(tmp_path / "state")))
-        sidecar.wait_answering()
-        with sidecar.operator() as operator:
-            for version in (A, B):
-                operator.deploy(MODEL, version, environment=PROD)
+    with on_a_store_that_may_hang(yard, tmp_path / "state") as (sidecar, hang):
         with Traffic(sidecar, callers=2) as traffic:
             hang.begin()
             sidecar.wait_error("STORE_UNAVAILABLE")
@@ -421,7 +424,7 @@ def test_a_store_that_hangs_holds_up_nothing_but_itself(yard: Yard, tmp_path: Pa
         hang.end()
         assert sidecar.process is not None
         assert sidecar.process.wait(timeout=READY_S) == 0
-        assert len([*(real / MODEL / "environments" / PROD / "ledger").iterdir()]) == 3
+        assert len([*(behind(yard) / MODEL / "environments" / PROD / "ledger").iterdir()]) == 3
 
 
 def test_two_sidecars_cannot_share_a_state_directory(yard: Yard, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ _MAX_BYTES = 1 << 30
 
 
 class Memory:
-    """One file, on each line a record's bytes behind their digest: what rots here is not held against the ledger. Writing is best effort: what is forgotten is read from the ledger again.
+    """One file, on each line a record's bytes behind their digest: what rots here is not held against the ledger.
 
-    One process's; any thread may call.
+    Writing is best effort, for what is forgotten is read from the ledger again. One process's; any thread may call.
 
     Args:
         path: the file; its directory is made at the first write.

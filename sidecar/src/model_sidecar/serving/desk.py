@@ -22,7 +22,7 @@ from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.in_hand import Accepted, CarriedOut, Ordered
 from model_sidecar.serving.loading import Preparation
-from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
+from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder, is_emergency
 from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.targets import Target, resolve
 
@@ -48,7 +48,7 @@ class OrderDesk:
 
     def accept(self, ordered: Ordered) -> None:
         """Take an order in, or refuse it at once; one whose request id is already recorded is answered at once."""
-        if _is_emergency(ordered.order):
+        if is_emergency(ordered.order):
             self._scribe.calm()
         try:
             if not self._answer_from_waiting(ordered):
@@ -60,7 +60,7 @@ class OrderDesk:
 
     def _accept(self, ordered: Ordered) -> None:
         order = ordered.order
-        urgent = _is_emergency(order)
+        urgent = is_emergency(order)
         if self._scribe.is_external(urgent=urgent):
             raise RefusedError(
                 "the active pointer is managed from outside (it is read-only here): change it where it comes from",
@@ -113,8 +113,8 @@ class OrderDesk:
         if not (at_hand and isinstance(order, RollbackOrder) and isinstance(why, StoreError)):
             return why
         return StoreError(
-            f"{str(why).rstrip('.')} ({target.version} is in memory: `sidecarctl rollback … --emergency` rolls back to it here, at once, "
-            "and records it when the store is back)",
+            f"{str(why).rstrip('.')} ({target.version} is in memory: `sidecarctl rollback … --emergency` rolls back to it "
+            "here, at once, and records it when the store is back)",
             reason=why.reason,
         )
 
@@ -193,10 +193,10 @@ class OrderDesk:
                     intent,
                     base_generation=accepted.base_generation,
                     trigger="operator",
-                    urgent=_is_emergency(order),
+                    urgent=is_emergency(order),
                 )
             except (StoreError, CommitStateUnknownError) as error:
-                if not _is_emergency(order):
+                if not is_emergency(order):
                     raise
                 return self._unrecorded(accepted, intent, ready, error)
         except SidecarError as error:
@@ -292,10 +292,6 @@ class OrderDesk:
         for accepted in tuple(self._waiting):
             if accepted.ordered.future.cancelled():
                 self._waiting.remove(accepted)
-
-
-def _is_emergency(order: DeployOrder | RollbackOrder) -> bool:
-    return isinstance(order, RollbackOrder) and order.emergency
 
 
 def _intent(order: DeployOrder | RollbackOrder, ready: Preparation) -> Intent:

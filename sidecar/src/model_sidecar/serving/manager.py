@@ -27,7 +27,7 @@ from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.in_hand import Accepted, Ordered
 from model_sidecar.serving.loading import Loader, Preparation
-from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
+from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder, is_emergency
 from model_sidecar.serving.policy import Refusal
 from model_sidecar.serving.pursuit import Pursuit
 from model_sidecar.serving.reserve import Reserve, Spare
@@ -145,7 +145,7 @@ class Manager:
     def submit(self, order: DeployOrder | RollbackOrder) -> Future[Outcome]:
         """Take an order. The future ends once this sidecar serves the target, or with one of our errors."""
         ordered = Ordered(order, Future())
-        urgent = isinstance(order, RollbackOrder) and order.emergency
+        urgent = is_emergency(order)
         self._put(ordered, first=urgent)
         if urgent:
             self._scribe.hurry()
@@ -178,7 +178,7 @@ class Manager:
                     message.fail(error)
             self._post()
 
-    def _handle(self, message: _Sighted | Ordered | _Done | _Short | _Stop) -> None:
+    def _handle(self, message: _Message) -> None:
         match message:
             case _Sighted():
                 self._take_in_news(self._news)

@@ -92,6 +92,11 @@ class RollbackOrder(Order):
                 return ["version", version]
 
 
+def is_emergency(order: Order) -> bool:
+    """Whether the order is to be carried out at once, store or no store."""
+    return isinstance(order, RollbackOrder) and order.emergency
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of an order.
