@@ -31,9 +31,12 @@ class Troubles:
     def current(self) -> Trouble | None:
         """The gravest; None when the last thing that was tried has worked, and the store can be looked at and written.
 
-        What lasts goes before what is over: an order that was refused must not hide that the store is away.
+        What lasts goes before what is over: an order that was refused must not hide that the store is away. Of refusals
+        it is the newest.
         """
-        return self._unrecorded or self._unseen or self._hindrance or self._refused or self._ordered
+        refusals = [each for each in (self._refused, self._ordered) if each is not None]
+        newest = max(refusals, key=lambda each: each.since, default=None)
+        return self._unrecorded or self._unseen or self._hindrance or newest
 
     def unrecorded(self, why: str) -> None:
         """An emergency rollback is known to this process alone; "" when there is none such."""
