@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -121,7 +122,12 @@ class Yard:
 
     def recreate_directory(self, version: str) -> None:
         """Delete the environment's directory with all that is in it, and make it again with a pointer alone."""
-        shutil.rmtree(self.pointer.parent)
+        while self.pointer.parent.exists():
+            try:
+                shutil.rmtree(self.pointer.parent)
+            except OSError as error:  # a sidecar still writes the pointer of the flip before: `rm -r` fails so too
+                if error.errno != errno.ENOTEMPTY:
+                    raise
         self.replace_pointer(version)
 
 
