@@ -1,7 +1,8 @@
 """Ten times what the sidecar can do: how much of its best goodput is left, and do health checks and rollbacks come through?
 
-One `serve` process; callers in a process of their own, open loop, over Unix sockets: requests come when they come, and
-an answer counts if it comes within the deadline. First the peak is searched, then ten times as much is asked for; in
+One `serve` process on one half of the cores; callers in a process of their own on the other half, as a caller's work is
+not the sidecar's, open loop, over Unix sockets: requests come when they come, and an answer counts if it comes within
+the deadline. First the peak is searched, then ten times as much is asked for; in
 between the control plane is asked by real clients, on the side. Three models: one that takes some microseconds and runs
 on the loop, and two that take milliseconds and run in lanes.
 
@@ -80,6 +81,15 @@ def peak(sidecar: RunningSidecar, body: bytes, *, seconds: float, deadline_ms: f
 
 
 @contextmanager
+def sidecars_half(cores: list[int]) -> Iterator[None]:
+    """What is started in here gets the first half of the cores, and all else the second, from then on."""
+    half = max(1, len(cores) // 2)
+    os.sched_setaffinity(0, cores[:half])
+    yield
+    os.sched_setaffinity(0, cores[half:] or cores)
+
+
+@contextmanager
 def asked_meanwhile(act: Callable[[], object], every_s: float) -> Iterator[list[float]]:
     """Act at fixed times on a thread of its own; the milliseconds that each took, from when it was due."""
     took: list[float] = []
@@ -130,7 +140,9 @@ def measure(name: str, options: argparse.Namespace) -> None:
         yard.store.mkdir()
         for version in VERSIONS:
             yard.publish(version, model=None if cost_s is None else counted_loop())
-        with serving(yard, VERSIONS[0], *shlex.split(options.serve)) as sidecar:
+        with ExitStack() as running:
+            with sidecars_half(options.cores):
+                sidecar = running.enter_context(serving(yard, VERSIONS[0], *shlex.split(options.serve)))
             turns = None if cost_s is None else turns_for(sidecar, cost_s)
             body = request(turns)
             best = peak(sidecar, body, seconds=3, deadline_ms=options.deadline_ms)
@@ -171,8 +183,9 @@ def main() -> None:
     parser.add_argument("--deadline-ms", type=float, default=2000)
     parser.add_argument("--serve", default="", help="further options of serve")
     options = parser.parse_args()
+    options.cores = sorted(os.sched_getaffinity(0))
     print(
-        f"{os.cpu_count()} cores, shared by the sidecar and its callers; deadline {options.deadline_ms:g} ms"
+        f"{len(options.cores)} cores, one half the sidecar's, one the callers'; deadline {options.deadline_ms:g} ms"
     )
     print(
         f"{'model':<8}{'peak/s':>9}{f'at {OVER}x':>9}{'kept':>8}{'p99 ms':>10}{'health':>9}{'rollback':>10}"

@@ -19,6 +19,7 @@ WIRE = ROOT / "client" / "src" / "model_sidecar_client" / "wire"
 STUBS = {
     "inference/inference.proto": "inference",
     "model_sidecar/v1/deployment.proto": "deployment",
+    "model_sidecar/v1/feedback.proto": "feedback",
     "google/rpc/status.proto": "status",
     "google/rpc/error_details.proto": "error_details",
 }

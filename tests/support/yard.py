@@ -125,7 +125,9 @@ class Yard:
         while self.pointer.parent.exists():
             try:
                 shutil.rmtree(self.pointer.parent)
-            except OSError as error:  # a sidecar still writes the pointer of the flip before: `rm -r` fails so too
+            except (
+                OSError
+            ) as error:  # a sidecar still writes the pointer of the flip before: `rm -r` fails so too
                 if error.errno != errno.ENOTEMPTY:
                     raise
         self.replace_pointer(version)

@@ -39,6 +39,63 @@ class SwapMode(StrEnum):
     UNLOAD_FIRST = "unload-first"
 
 
+class GuardMode(StrEnum):
+    """Whether the guard rolls back by itself."""
+
+    OFF = "off"
+    DRY_RUN = "dry-run"
+    ON = "on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorSettings:
+    """What is watched, and how closely.
+
+    Attributes:
+        enabled: False: nothing is noted.
+        log_sample: the share of predictions that the log keeps, by a hash of their ids, for feedback to find.
+        feature_sample: the share of the kept ones whose features are kept too.
+        log_bytes: how large the log may become.
+        drift_band: by how much a share may differ from the baseline's before that counts.
+        drift_budget_s: at most one false alarm of a version in so long, on average, all streams together.
+        thin_s: rows with the same `monitor_key` count once in so long.
+        stream_counters: whether each bin of each stream is a Prometheus counter.
+    """
+
+    enabled: bool = True
+    log_sample: float = 1.0
+    feature_sample: float = 0.01
+    log_bytes: int = 1 << 30
+    drift_band: float = 0.05
+    drift_budget_s: float = 28 * 24 * 3600.0
+    thin_s: float = 60.0
+    stream_counters: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardSettings:
+    """When a version is rolled back without being told to.
+
+    Attributes:
+        shadow_sample: the share of requests that also run on the standby, off their path, to be compared.
+        min_predictions: how many a version must have answered before it is judged.
+        cooldown_s: how long after its last rollback it does not roll back again.
+        max_disagreement: the share of predictions that may differ from the previous version's.
+        max_confidence_loss: by how much the mean confidence may be below the previous version's on the same requests.
+        slo_errors: the share of predictions that may fail; fourteen times that is a burn.
+        slo_latency_s: one in a hundred may take longer; None: latency is not judged.
+    """
+
+    mode: GuardMode = GuardMode.OFF
+    shadow_sample: float = 0.05
+    min_predictions: int = 100
+    cooldown_s: float = 600.0
+    max_disagreement: float = 0.3
+    max_confidence_loss: float = 0.2
+    slo_errors: float = 0.001
+    slo_latency_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen: a Unix socket's path, or a TCP host and port (port 0: any free one)."""
@@ -90,6 +147,8 @@ class ServeSettings:
     drain_timeout_s: float = 20.0
     socket_mode: int = 0o660
     sidecar_id: str = ""
+    monitor: MonitorSettings = MonitorSettings()
+    guard: GuardSettings = GuardSettings()
 
     def __post_init__(self) -> None:
         if not self.models:

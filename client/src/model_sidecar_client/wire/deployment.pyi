@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -93,7 +94,7 @@ class Record(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., generation: _Optional[int] = ..., previous_record_sha256: _Optional[str] = ..., model: _Optional[str] = ..., environment: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ..., version: _Optional[str] = ..., manifest_sha256: _Optional[str] = ..., previous_version: _Optional[str] = ..., actor: _Optional[_Union[Actor, _Mapping]] = ..., reason: _Optional[str] = ..., source_commit: _Optional[str] = ..., request_id: _Optional[str] = ..., written_by: _Optional[_Union[Writer, _Mapping]] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status: _Optional[str] = ..., record_sha256: _Optional[str] = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("model", "environment", "version", "expected_generation", "request_id", "reason", "validate_only", "allow_schema_change", "on_behalf_of", "source_commit")
+    __slots__ = ("model", "environment", "version", "expected_generation", "request_id", "reason", "validate_only", "allow_schema_change", "on_behalf_of", "source_commit", "shadow")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +105,7 @@ class DeployRequest(_message.Message):
     ALLOW_SCHEMA_CHANGE_FIELD_NUMBER: _ClassVar[int]
     ON_BEHALF_OF_FIELD_NUMBER: _ClassVar[int]
     SOURCE_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
     model: str
     environment: str
     version: str
@@ -114,17 +116,54 @@ class DeployRequest(_message.Message):
     allow_schema_change: bool
     on_behalf_of: str
     source_commit: str
-    def __init__(self, model: _Optional[str] = ..., environment: _Optional[str] = ..., version: _Optional[str] = ..., expected_generation: _Optional[int] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., validate_only: _Optional[bool] = ..., allow_schema_change: _Optional[bool] = ..., on_behalf_of: _Optional[str] = ..., source_commit: _Optional[str] = ...) -> None: ...
+    shadow: ShadowPlan
+    def __init__(self, model: _Optional[str] = ..., environment: _Optional[str] = ..., version: _Optional[str] = ..., expected_generation: _Optional[int] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., validate_only: _Optional[bool] = ..., allow_schema_change: _Optional[bool] = ..., on_behalf_of: _Optional[str] = ..., source_commit: _Optional[str] = ..., shadow: _Optional[_Union[ShadowPlan, _Mapping]] = ...) -> None: ...
+
+class ShadowPlan(_message.Message):
+    __slots__ = ("duration", "max_disagreement", "max_slowdown", "min_predictions")
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISAGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    MAX_SLOWDOWN_FIELD_NUMBER: _ClassVar[int]
+    MIN_PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    duration: _duration_pb2.Duration
+    max_disagreement: float
+    max_slowdown: float
+    min_predictions: int
+    def __init__(self, duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_disagreement: _Optional[float] = ..., max_slowdown: _Optional[float] = ..., min_predictions: _Optional[int] = ...) -> None: ...
+
+class ShadowReport(_message.Message):
+    __slots__ = ("against", "compared", "disagreed", "failed", "median_ms", "against_median_ms", "mean_confidence", "against_mean_confidence", "seconds")
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    DISAGREED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_MS_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_MEDIAN_MS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_MEAN_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    against: str
+    compared: int
+    disagreed: int
+    failed: int
+    median_ms: float
+    against_median_ms: float
+    mean_confidence: float
+    against_mean_confidence: float
+    seconds: float
+    def __init__(self, against: _Optional[str] = ..., compared: _Optional[int] = ..., disagreed: _Optional[int] = ..., failed: _Optional[int] = ..., median_ms: _Optional[float] = ..., against_median_ms: _Optional[float] = ..., mean_confidence: _Optional[float] = ..., against_mean_confidence: _Optional[float] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class DeployResponse(_message.Message):
-    __slots__ = ("record", "took_ms", "replayed")
+    __slots__ = ("record", "took_ms", "replayed", "shadow")
     RECORD_FIELD_NUMBER: _ClassVar[int]
     TOOK_MS_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
     record: Record
     took_ms: float
     replayed: bool
-    def __init__(self, record: _Optional[_Union[Record, _Mapping]] = ..., took_ms: _Optional[float] = ..., replayed: _Optional[bool] = ...) -> None: ...
+    shadow: ShadowReport
+    def __init__(self, record: _Optional[_Union[Record, _Mapping]] = ..., took_ms: _Optional[float] = ..., replayed: _Optional[bool] = ..., shadow: _Optional[_Union[ShadowReport, _Mapping]] = ...) -> None: ...
 
 class RollbackRequest(_message.Message):
     __slots__ = ("model", "environment", "previous", "generation", "version", "expected_generation", "request_id", "reason", "validate_only", "on_behalf_of", "source_commit", "emergency")

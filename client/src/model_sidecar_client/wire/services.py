@@ -17,6 +17,7 @@ from model_sidecar_client.wire.pool import pool
 
 INFERENCE = "inference.GRPCInferenceService"
 DEPLOYMENT = "model_sidecar.v1.DeploymentService"
+FEEDBACK = "model_sidecar.v1.FeedbackService"
 
 
 def multicallables(channel: Any, service: str) -> SimpleNamespace:

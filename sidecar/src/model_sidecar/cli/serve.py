@@ -12,6 +12,9 @@ from model_sidecar.app import endings
 from model_sidecar.cli.exits import Exit, told
 from model_sidecar.cli.options import Parsed, config_option, option
 from model_sidecar.config import (
+    GuardMode,
+    GuardSettings,
+    MonitorSettings,
     ServeSettings,
     StandbyPolicy,
     SwapMode,
@@ -25,6 +28,7 @@ from model_sidecar.release.names import parse_environment, parse_model
 _ADDRESS = Parsed("address", parse_address)
 _DURATION = Parsed("duration", parse_duration)
 _SIZE = Parsed("size", parse_size)
+_SHARE = click.FloatRange(0.0, 1.0)
 
 
 def parse_mode(text: str) -> int:
@@ -167,6 +171,115 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     help="This sidecar's name in records; the host's name and process id by default.",
 )
 @option(
+    "--monitor/--no-monitor",
+    "monitor_enabled",
+    default=True,
+    help="Whether predictions are noted, for feedback, quality and drift.",
+)
+@option(
+    "--log-sample",
+    "monitor_log_sample",
+    type=_SHARE,
+    default=1.0,
+    help="The share of predictions that the log keeps for feedback to find.",
+)
+@option(
+    "--feature-sample",
+    "monitor_feature_sample",
+    type=_SHARE,
+    default=0.01,
+    help="The share of the kept predictions whose features are kept too.",
+)
+@option(
+    "--log-size",
+    "monitor_log_bytes",
+    type=_SIZE,
+    default="1GiB",
+    help="How large the prediction log may become (in --state-dir; without one it is kept in memory, and is small).",
+)
+@option(
+    "--drift-band",
+    "monitor_drift_band",
+    type=click.FloatRange(0.0, 0.5),
+    default=0.05,
+    help="By how much a share of a stream may differ from the baseline's before that counts.",
+)
+@option(
+    "--drift-budget",
+    "monitor_drift_budget_s",
+    type=_DURATION,
+    default="672h",
+    help="At most one false drift alarm of a version in so long, on average, over all streams.",
+)
+@option(
+    "--thin",
+    "monitor_thin_s",
+    type=_DURATION,
+    default="60s",
+    help="Rows with the same parameter monitor_key count once in so long.",
+)
+@option(
+    "--stream-counters/--no-stream-counters",
+    "monitor_stream_counters",
+    default=False,
+    help="Whether each bin of each stream is a Prometheus counter (hundreds of series).",
+)
+@option(
+    "--guard",
+    "guard_mode",
+    type=click.Choice([each.value for each in GuardMode]),
+    default=GuardMode.OFF.value,
+    help="Whether a version that breaks is rolled back without being told to; dry-run only says when it would be.",
+)
+@option(
+    "--shadow-sample",
+    "guard_shadow_sample",
+    type=_SHARE,
+    default=0.05,
+    help="The share of requests that the guard also runs on the standby, to compare.",
+)
+@option(
+    "--guard-min-predictions",
+    "guard_min_predictions",
+    type=click.IntRange(min=10),
+    default=100,
+    help="How many predictions the guard must have seen.",
+)
+@option(
+    "--guard-cooldown",
+    "guard_cooldown_s",
+    type=_DURATION,
+    default="10m",
+    help="How long after its last rollback the guard does not roll back again.",
+)
+@option(
+    "--guard-max-disagreement",
+    "guard_max_disagreement",
+    type=_SHARE,
+    default=0.3,
+    help="The share of predictions that may differ from the previous version's.",
+)
+@option(
+    "--guard-max-confidence-loss",
+    "guard_max_confidence_loss",
+    type=_SHARE,
+    default=0.2,
+    help="How far the mean confidence may lie below the previous version's on the same requests.",
+)
+@option(
+    "--slo-errors",
+    "guard_slo_errors",
+    type=_SHARE,
+    default=0.001,
+    help="The share of predictions that may fail; the guard acts at 14.4 times that.",
+)
+@option(
+    "--slo-latency",
+    "guard_slo_latency_s",
+    type=_DURATION,
+    help="One prediction in a hundred may take longer; the guard acts at 14.4 times that. By default it does not look.",
+)
+@option(
     "--log-format",
     type=click.Choice(["auto", "json", "text"]),
     default="auto",
@@ -185,11 +298,26 @@ def command(log_format: str, log_level: str, **given: Any) -> None:
     """
     endings.block()  # first of all
     with told():
-        chosen = {"standby": StandbyPolicy(given["standby"]), "swap_mode": SwapMode(given["swap_mode"])}
-        settings = ServeSettings(**{**given, **chosen})
+        monitor = MonitorSettings(**_taken(given, "monitor_"))
+        guard = _taken(given, "guard_")
+        settings = ServeSettings(
+            **{
+                **given,
+                "standby": StandbyPolicy(given["standby"]),
+                "swap_mode": SwapMode(given["swap_mode"]),
+            },
+            monitor=monitor,
+            guard=GuardSettings(**{**guard, "mode": GuardMode(guard["mode"])}),
+        )
         # Not at the top: this is what loads onnxruntime and grpc, and `--help` should not wait for them.
         from model_sidecar.app.serve import run
 
         run(settings, log_format=log_format, log_level=log_level)
         # Not by way of the interpreter's end, which would wait for threads that hang in a model or in the store.
         os._exit(Exit.DONE)
+
+
+def _taken(given: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The options of one part, without their prefix; they are no longer among the given ones."""
+    names = [name for name in given if name.startswith(prefix)]
+    return {name.removeprefix(prefix): given.pop(name) for name in names}

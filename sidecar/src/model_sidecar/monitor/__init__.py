@@ -1,0 +1,1 @@
+"""What versions see and say, watched: prediction log, feedback, quality, drift, guard. Never on a request's path."""

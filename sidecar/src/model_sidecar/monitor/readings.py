@@ -1,0 +1,89 @@
+"""What the monitor knows of answers: one version's, row by row, as columns. Made once a tick, off the request's path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_sidecar.events import Site
+from model_sidecar.release.baseline import Baseline
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.manifest import OutputRoles
+from model_sidecar.release.names import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A version that is being watched.
+
+    Attributes:
+        site: where it answers.
+        manifest: its identity; two of the same name in one process are two versions.
+        roles: which outputs are its prediction and its confidence, declared or inferred.
+        features: the names of the columns of its input that are watched, in the order of `Readings.features`.
+        metrics: what it was published with, such as {"accuracy": 0.98}.
+        baseline: what it was published with; None: there is nothing to compare with.
+    """
+
+    site: Site
+    version: Version
+    manifest: Digest
+    roles: OutputRoles
+    features: tuple[str, ...]
+    metrics: Mapping[str, float]
+    baseline: Baseline | None
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Rows that one version answered, in the order of their arrival; every column has a value for each of the n rows.
+
+    Attributes:
+        ids: (n,) int64, the first part of the prediction id: milliseconds and a counter, growing.
+        rows: (n,) int32, which row of its request each is.
+        process: the second part of the prediction ids: whose process made them.
+        features: (n, k) float64; NaN and infinities as they came.
+        prediction: (n,) float64 or object (strings): the class, or the value; None where the roles name none.
+        score: (n,) float64: of two classes the second's probability, the value of a regression, else None.
+        confidence: (n,) float64, of the predicted class; None where there is none.
+        nonfinite: (n,) bool: an output of this row holds NaN or infinity.
+        keys: (n,) int64, a hash of what the caller said the row depends on (`monitor_key`); 0: nothing.
+    """
+
+    ids: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    process: str
+    features: NDArray[np.float64]
+    prediction: NDArray[Any] | None
+    score: NDArray[np.float64] | None
+    confidence: NDArray[np.float64] | None
+    nonfinite: NDArray[np.bool_]
+    keys: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A prediction and what was true of it. `replaces` is the truth that was joined before, when that is corrected.
+
+    Numbers and labels: a truth is a float or a string, as it was told; `same` in `monitor.quality` compares.
+    """
+
+    id: int
+    row: int
+    prediction: float | str
+    score: float | None
+    confidence: float | None
+    truth: float | str
+    replaces: float | str | None = None
+
+
+class Observer(Protocol):
+    """Who is shown the readings of each tick, on the monitor's thread; what it raises is logged, and the rest go on."""
+
+    def observe(self, watched: Watched, readings: Readings) -> None:
+        """Take in one tick's rows of one version."""
+        ...
