@@ -28,18 +28,16 @@ from model_sidecar.release.manifest import (
     MODEL,
     FileEntry,
     Golden,
-    OutputRoles,
     Role,
 )
 from model_sidecar.release.names import ModelName, Version, parse_version
+from model_sidecar.release.roles import inferred
 from model_sidecar.release.tensors import Signature
 from model_sidecar.serving.quarantine import KILLING
 from model_sidecar.store.publishing import Staging, stage
 from model_sidecar.store.verifying import VerifiedVersion
 from model_sidecar.store.versions import VersionStore
 
-_CLASSIFIER_OUTPUTS = (("label", "probabilities"), ("output_label", "output_probability"))
-"""What skl2onnx and onnxmltools call a classifier's outputs."""
 _PROVISIONAL = frozenset({"model", "version", "model_hash", "files"})
 _TOLD = ("training_date", "data_snapshot_id", "framework")
 """Facts that only the publisher knows, and that somebody will look for at 3 AM."""
@@ -208,7 +206,7 @@ def _completed(
         **fields,
         "files": _listed(files),
         "signature": fields.get("signature", asdict(signature)),
-        "outputs": fields.get("outputs", asdict(_output_roles(signature))),
+        "outputs": fields.get("outputs", asdict(inferred(signature))),
     }
     if GOLDEN in files:
         completed["golden"] = _joined(asdict(Golden(GOLDEN)), fields.get("golden", {}))
@@ -226,14 +224,6 @@ def _joined(first: Any, second: Any) -> Any:
 
 def _listed(files: Mapping[str, FileEntry]) -> dict[str, Any]:
     return {name: asdict(entry) for name, entry in sorted(files.items())}
-
-
-def _output_roles(signature: Signature) -> OutputRoles:
-    names = {spec.name for spec in signature.outputs}
-    for prediction, confidence in _CLASSIFIER_OUTPUTS:
-        if {prediction, confidence} <= names:
-            return OutputRoles("classification", prediction, confidence)
-    return OutputRoles()
 
 
 def _warnings(fields: Mapping[str, Any], examples: int, versions: list[Version]) -> tuple[str, ...]:

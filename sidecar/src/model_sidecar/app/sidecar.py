@@ -16,6 +16,7 @@ from pathlib import Path
 from model_sidecar.app.contact import Contact
 from model_sidecar.app.crashes import last_words_kept
 from model_sidecar.app.ledgers import open_ledger
+from model_sidecar.app.monitoring import Monitoring
 from model_sidecar.app.preparing import preparer
 from model_sidecar.app.state_dir import StateDirectory
 from model_sidecar.config import Address, ServeSettings, StandbyPolicy, SwapMode
@@ -113,6 +114,9 @@ class Sidecar:
         )
         self._sites = [self._build_site(model) for model in settings.models]
         served = [site.served for site in self._sites]
+        self._monitoring = Monitoring(settings, served) if settings.monitor.enabled else None
+        if self._monitoring is not None:
+            self._listeners.append(self._monitoring.on_event)
         self._data = DataServer(
             InferenceService(
                 served,
@@ -123,6 +127,7 @@ class Sidecar:
                 max_message_bytes=settings.max_message_bytes,
                 meters=self._metrics.meters,
                 software=SOFTWARE_VERSION,
+                notes=self._monitoring.intake if self._monitoring is not None else None,
             ),
             self._health,
             addresses=settings.data,
@@ -162,6 +167,9 @@ class Sidecar:
             self._ending.callback(site.served.stage.clear)
         if self._http is not None:
             self._ending.callback(self._http.stop)
+        if self._monitoring is not None:
+            self._monitoring.start()
+            self._ending.callback(self._monitoring.stop)
         data = self._data.start()
         self._ending.callback(self._data.stop)
         control = self._control.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,18 @@ from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import OutputRoles
 from model_sidecar.release.names import Version
 
+NOWHERE = Digest("")
+"""In place of a manifest's digest: the version is not in memory here, and its predictions are told by somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedKey:
+    """Which version is meant, also where nothing else is known of it any more."""
+
+    site: Site
+    version: Version
+    manifest: Digest
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -22,7 +34,8 @@ class Watched:
 
     Attributes:
         site: where it answers.
-        manifest: its identity; two of the same name in one process are two versions.
+        manifest: its identity; two of the same name in one process are two versions. NOWHERE for a version that only
+            answers elsewhere.
         roles: which outputs are its prediction and its confidence, declared or inferred.
         features: the names of the columns of its input that are watched, in the order of `Readings.features`.
         metrics: what it was published with, such as {"accuracy": 0.98}.
@@ -37,10 +50,17 @@ class Watched:
     metrics: Mapping[str, float]
     baseline: Baseline | None
 
+    @property
+    def key(self) -> WatchedKey:
+        """Which version this is."""
+        return WatchedKey(self.site, self.version, self.manifest)
+
 
 @dataclass(frozen=True, slots=True)
 class Readings:
     """Rows that one version answered, in the order of their arrival; every column has a value for each of the n rows.
+
+    Rows of predictions that were made elsewhere come by themselves, with `features` of shape (n, 0).
 
     Attributes:
         ids: (n,) int64, the first part of the prediction id: milliseconds and a counter, growing.
@@ -82,8 +102,23 @@ class Joined:
 
 
 class Observer(Protocol):
-    """Who is shown the readings of each tick, on the monitor's thread; what it raises is logged, and the rest go on."""
+    """Who is shown the readings of each tick, on the monitor's thread; what it raises is logged, and the rest go on.
+
+    The interpreter is shared with the data plane: whoever has more than a millisecond's work that does not let go of it
+    takes the rows in pieces.
+    """
 
     def observe(self, watched: Watched, readings: Readings) -> None:
-        """Take in one tick's rows of one version."""
+        """Take in one tick's rows of one version: all of them, and at least one."""
+        ...
+
+
+class TruthObserver(Protocol):
+    """Who is told what was true of predictions, on the log's thread; what it raises is logged, and the rest go on.
+
+    At the start it is told again what was joined of the last 24 hours' predictions, before anything new.
+    """
+
+    def joined(self, key: WatchedKey, rows: Sequence[Joined]) -> None:
+        """Take in predictions of one version and what was true of them, in the order of its arrival."""
         ...

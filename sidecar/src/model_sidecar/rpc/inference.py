@@ -13,6 +13,7 @@ import grpc
 from model_sidecar.errors import NotFoundError
 from model_sidecar.release.tensors import TensorSpec
 from model_sidecar.rpc.meters import Meters
+from model_sidecar.rpc.notes import Notes
 from model_sidecar.rpc.predictions import Predictions
 from model_sidecar.rpc.sites import Sites, resident_versions
 from model_sidecar.serving.site import ServedSite
@@ -54,6 +55,7 @@ class InferenceService:
         max_message_bytes: int,
         meters: Meters,
         software: str,
+        notes: Notes | None = None,
     ) -> None:
         """Serve these sites.
 
@@ -66,6 +68,7 @@ class InferenceService:
             max_message_bytes: the longest answer.
             meters: what is told of every prediction.
             software: this sidecar's version, for ServerMetadata.
+            notes: where answers are noted; None: nowhere.
         """
         self._sites = Sites(sites)
         self._software = software
@@ -77,6 +80,7 @@ class InferenceService:
             max_run_s=max_run_s,
             max_message_bytes=max_message_bytes,
             meters=meters,
+            notes=notes,
         )
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from model_sidecar.release.manifest import OutputRoles
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
 from model_sidecar.rpc.elements import TYPED_LIST
 
 _ENVELOPE_BYTES = 64
 _TENSOR_BYTES = 32
+_TEXT_GROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Plan:
         rows_of: the input whose first dimension counts rows; None where none does.
         row_bytes: the inputs' size with 1 for every free dimension.
         overhead_bytes: about what a request holds besides its tensors' elements.
+        watched: the outputs that the version's prediction and confidence are read from.
+        grows: how much larger its tensors may be in memory than on the wire: a short string is an object there.
     """
 
     inputs: Mapping[str, TensorPlan]
@@ -50,10 +54,12 @@ class Plan:
     rows_of: str | None
     row_bytes: int
     overhead_bytes: int
+    watched: tuple[str, ...]
+    grows: int
 
 
-def plan_of(signature: Signature) -> Plan:
-    """The plan of a signature. Rows are counted along the first input's first dimension, where its size is open."""
+def plan_of(signature: Signature, roles: OutputRoles | None = None) -> Plan:
+    """The plan of a signature, and of what its outputs are. Rows are counted along the first input's first dimension, where its size is open."""
     first = signature.inputs[0] if signature.inputs else None
     return Plan(
         inputs={spec.name: _tensor(spec) for spec in signature.inputs},
@@ -64,7 +70,16 @@ def plan_of(signature: Signature) -> Plan:
             for spec in signature.inputs
         ),
         overhead_bytes=_ENVELOPE_BYTES + _TENSOR_BYTES * len(signature.inputs),
+        watched=_watched(roles or OutputRoles()),
+        grows=_TEXT_GROWS
+        if any(spec.datatype is Datatype.BYTES for spec in (*signature.inputs, *signature.outputs))
+        else 1,
     )
+
+
+def _watched(roles: OutputRoles) -> tuple[str, ...]:
+    named = (name for name in (roles.prediction, roles.confidence) if name is not None)
+    return tuple(dict.fromkeys(named))
 
 
 def _tensor(spec: TensorSpec) -> TensorPlan:

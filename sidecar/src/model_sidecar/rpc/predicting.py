@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, SidecarError
 from model_sidecar.model.brake import Brake
+from model_sidecar.monitor.intake import Note
+from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
+from model_sidecar.release.roles import roles_of
 from model_sidecar.rpc.convert import answer
 from model_sidecar.rpc.costs import Costs
+from model_sidecar.rpc.notes import GuardedNotes, Notes, monitor_key
 from model_sidecar.rpc.plan import Plan, plan_of
-from model_sidecar.rpc.prediction_ids import PredictionIds
 from model_sidecar.rpc.statistics import Timings
 from model_sidecar.rpc.tensors_in import Taken, take
 from model_sidecar.rpc.timekeeper import Timekeeper
@@ -24,6 +27,8 @@ from model_sidecar.serving.stage import Model
 from model_sidecar_client.wire.inference import ModelInferRequest
 
 _PLANS = 64
+# What the elements of a typed list may take in memory, for one byte on the wire.
+_TYPED_GROWS = 8
 # A run on the loop is expected to take a fraction of a millisecond. One that takes this long is stopped and run in a lane
 # instead: what it costs may be in its values, which no estimate knows.
 _ON_LOOP_S = 0.02
@@ -57,10 +62,11 @@ class Call:
 class Predictor:
     """Answers requests; any thread may call it."""
 
-    def __init__(self, *, max_message_bytes: int, max_run_s: float) -> None:
-        """Answer with at most `max_message_bytes`, and let no run take longer than `max_run_s`."""
+    def __init__(self, *, max_message_bytes: int, max_run_s: float, notes: Notes | None = None) -> None:
+        """Answer with at most `max_message_bytes`, let no run take longer than `max_run_s`, and note each answer."""
         self._max_message_bytes = max_message_bytes
         self._max_run_s = max_run_s
+        self._notes = GuardedNotes(notes) if notes is not None else None
         self._ids = PredictionIds()
         self._plans: dict[Digest, Plan] = {}
         self._timekeeper = Timekeeper()
@@ -104,12 +110,13 @@ class Predictor:
                 raise DeadlineOverError("the deadline was over before the model was run; no work was done")
             converted = clock()
             timings.input_s = converted - began
-            arrays = self._run(model, taken, call, on_loop=bounded)
+            arrays = self._run(model, taken, self._wanted(taken, plan), call, on_loop=bounded)
             if arrays is None:
                 call.cost_s = max(_ON_LOOP_S, self.costs.in_lane_s(model, plan, call.size))
                 return None
             ran = clock()
             timings.infer_s = ran - converted
+            prediction_id = self._ids.next()
             content = answer(
                 arrays,
                 plan=plan,
@@ -118,9 +125,15 @@ class Predictor:
                 version=model.version,
                 generation=lease.generation,
                 id=request.id,
-                prediction_id=self._ids.next(),
+                prediction_id=prediction_id,
                 max_bytes=self._max_message_bytes,
             )
+            if self._notes is not None:
+                size = (call.size + len(content)) * (_TYPED_GROWS if taken.typed else 1) * plan.grows
+                key = monitor_key(request)
+                self._notes.note(
+                    Note(served.site, model, prediction_id, taken.arrays, arrays, taken.rows, key), size
+                )
             timings.output_s = clock() - ran
             return content
 
@@ -135,11 +148,20 @@ class Predictor:
         if plan is None:
             if len(self._plans) >= _PLANS:
                 self._plans = {}
-            plan = self._plans[digest] = plan_of(model.signature)
+            plan = self._plans[digest] = plan_of(
+                model.signature, roles_of(model.manifest.outputs, model.signature)
+            )
         return plan
 
+    def _wanted(self, taken: Taken, plan: Plan) -> tuple[str, ...] | None:
+        """The outputs to have of the model: those asked for, and what the prediction is noted from; None for all."""
+        asked = taken.outputs
+        if asked is None or self._notes is None:
+            return asked
+        return (*asked, *(name for name in plan.watched if name not in asked))
+
     def _run(
-        self, model: Model, taken: Taken, call: Call, *, on_loop: bool
+        self, model: Model, taken: Taken, wanted: tuple[str, ...] | None, call: Call, *, on_loop: bool
     ) -> dict[str, NDArray[Any]] | None:
         """The outputs; None where a run on the loop was stopped, with the brake made new for another."""
         brake, begun = call.brake, time.monotonic()
@@ -149,7 +171,7 @@ class Predictor:
         worked = time.thread_time() if on_loop else 0.0
         run = self._timekeeper.begin(brake, until)
         try:
-            return model.run(taken.arrays, taken.outputs, brake=brake)
+            return model.run(taken.arrays, wanted, brake=brake)
         except DeadlineOverError as error:
             now = time.monotonic()
             if call.ends is not None and now >= call.ends:

@@ -17,6 +17,7 @@ from model_sidecar.errors import NotFoundError, OverloadedError, Reason, Unavail
 from model_sidecar.rpc.convert import parse_request
 from model_sidecar.rpc.lanes import Job, Lanes
 from model_sidecar.rpc.meters import GuardedMeters, Meters
+from model_sidecar.rpc.notes import Notes
 from model_sidecar.rpc.pace import Pace
 from model_sidecar.rpc.predicting import Call, Predictor
 from model_sidecar.rpc.sites import Sites
@@ -47,6 +48,7 @@ class Predictions:
         max_run_s: float,
         max_message_bytes: int,
         meters: Meters,
+        notes: Notes | None = None,
     ) -> None:
         self._sites = sites
         self._only = sites.all[0] if len(sites.all) == 1 else None
@@ -57,7 +59,7 @@ class Predictions:
         )
         self._max_inflight = max_inflight
         self._meters = GuardedMeters(meters)
-        self._predictor = Predictor(max_message_bytes=max_message_bytes, max_run_s=max_run_s)
+        self._predictor = Predictor(max_message_bytes=max_message_bytes, max_run_s=max_run_s, notes=notes)
         self._inflight = 0
         self._pace = Pace()
         self.statistics = Statistics()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from model_sidecar.rpc.prediction_ids import PredictionIds
+from model_sidecar.monitor.prediction_ids import PredictionIds
 
 
 def test_ids_grow_and_never_repeat() -> None:

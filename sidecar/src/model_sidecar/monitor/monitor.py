@@ -1,0 +1,242 @@
+"""The monitor's thread: takes what was noted, reads it, and shows it to whoever watches."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from model_sidecar.events import Event, Published, Released, Site, StandbyReady
+from model_sidecar.monitor.intake import Intake, Note, Told
+from model_sidecar.monitor.prediction_ids import made_at_ms
+from model_sidecar.monitor.reading import (
+    NOTES_AT_ONCE,
+    Sheet,
+    joined_up,
+    read,
+    read_told,
+    sheet_of,
+    told_of,
+)
+from model_sidecar.monitor.readings import Observer, Readings, Watched, WatchedKey
+from model_sidecar.monitor.tallies import Tallies
+from model_sidecar.release.baseline import Baseline
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.names import Version
+from model_sidecar.serving.stage import Model
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+"""How often observers are shown what came in."""
+_WORK_S = 0.5
+# Feedback may ask for what was noted just now, and so make the thread work; not more often than this.
+_SOONEST_S = 0.05
+# An id is made a moment before its answer is noted: while that is built.
+_ANSWER_MS = 2_000
+_SHEETS = 64
+
+_Key = tuple[Site, Digest]
+_Stretch = tuple[WatchedKey, str, int]
+ResidentOf = Callable[[Site, Version], Model | None]
+BaselineOf = Callable[[Site, Model], Baseline | None]
+
+
+class Recorder(Protocol):
+    """Who is shown readings as soon as they are made, several times a tick, on the monitor's thread."""
+
+    def record(self, watched: Watched, readings: Readings) -> None:
+        """Take in some rows of one version, 1 at least. Must not wait for anything."""
+        ...
+
+
+class Mirror(Protocol):
+    """Who is shown answers as they were noted, on the monitor's thread."""
+
+    def mirror(self, watched: Watched, notes: Sequence[Note], readings: Readings) -> None:
+        """Take in at most 256 answers of one version, and what was read of them. Must not wait for anything."""
+        ...
+
+
+class Monitor:
+    """Reads what the intake was given. `start` and `stop` are the owner's; the rest may be called by any thread."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        recorders: Sequence[Recorder] = (),
+        observers: Sequence[Observer] = (),
+        mirrors: Sequence[Mirror] = (),
+        tallies: Tallies | None = None,
+        resident_of: ResidentOf = lambda _site, _version: None,
+        baseline_of: BaselineOf = lambda _site, _model: None,
+    ) -> None:
+        """Show what comes in to these, in this order.
+
+        Args:
+            intake: where answers are noted.
+            recorders: are shown rows at once.
+            observers: are shown a tick's rows together.
+            mirrors: are shown the notes themselves.
+            tallies: where rows are counted that found no room.
+            resident_of: the model that is in memory under this name, for predictions that were made elsewhere.
+            baseline_of: what a version was published with, asked once for each that is loaded.
+        """
+        self._intake = intake
+        self._recorders = tuple(recorders)
+        self._observers = tuple(observers)
+        self._mirrors = tuple(mirrors)
+        self._tallies = tallies or Tallies()
+        self._resident_of = resident_of
+        self._baseline_of = baseline_of
+        # The monitor's thread's own, both.
+        self._sheets: dict[_Key, Sheet] = {}
+        self._pieces: dict[_Stretch, tuple[Watched, list[Readings]]] = {}
+        self._lock = threading.Condition()  # guards everything below
+        self._released: set[_Key] = set()
+        self._taken_ms = 0
+        self._waiting: list[Callable[[], None]] = []
+        self._stopping = self._ended = False
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, timeout_s: float) -> None:
+        """Work off what is noted, show it, and end."""
+        with self._lock:
+            self._stopping = True
+            self._lock.notify()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def on_event(self, event: Event) -> None:
+        """A listener: versions come and go."""
+        match event:
+            case Released(site=site, manifest=manifest):
+                with self._lock:
+                    self._released.add((site, manifest))
+            case Published(site=site, manifest=manifest) | StandbyReady(site=site, manifest=manifest):
+                with self._lock:
+                    self._released.discard((site, manifest))
+            case _:
+                pass
+
+    def once_recorded(self, id: int, then: Callable[[], None]) -> None:
+        """Call `then`, which must not wait, once the answer of this id was shown to the recorders.
+
+        At once where it has been already; else the thread works sooner, and calls it.
+        """
+        with self._lock:
+            fresh = made_at_ms(id) >= self._taken_ms - _ANSWER_MS
+            if fresh and self._thread.ident is not None and not self._ended:
+                self._waiting.append(then)
+                self._lock.notify()
+                return
+        then()
+
+    def _run(self) -> None:
+        ticked = worked = time.monotonic()
+        stopping = False
+        while not stopping:
+            with self._lock:
+                self._lock.wait_for(
+                    lambda: self._stopping or self._waiting, worked + _WORK_S - time.monotonic()
+                )
+                if not self._stopping:
+                    self._lock.wait_for(lambda: self._stopping, worked + _SOONEST_S - time.monotonic())
+                self._ended = stopping = self._stopping
+                waiting, self._waiting = self._waiting, []
+                released, self._released = self._released, set()
+            worked = time.monotonic()
+            self._work()
+            for then in waiting:
+                _guarded("what waits for a record", then)
+            if stopping or worked - ticked >= TICK_S - _SOONEST_S:
+                ticked = worked
+                self._tick()
+            for key in released:
+                self._sheets.pop(key, None)
+
+    def _work(self) -> None:
+        taken_ms = time.time_ns() // 1_000_000
+        block = self._intake.take()
+        with self._lock:
+            self._taken_ms = taken_ms
+        for model, rows in block.dropped.items():
+            self._tallies.dropped("notes", model, rows)
+        by_model: defaultdict[int, list[Note]] = defaultdict(list)
+        for note in block.notes:
+            by_model[id(note.model)].append(note)
+        for notes in by_model.values():
+            for at in range(0, len(notes), NOTES_AT_ONCE):
+                piece = notes[at : at + NOTES_AT_ONCE]
+                _guarded("reading answers", partial(self._read, piece))
+        by_version: defaultdict[tuple[Site, Version, bool], list[Told]] = defaultdict(list)
+        for told in block.told:
+            by_version[told.site, told.version, isinstance(told.prediction, float)].append(told)
+        for (site, version, of_numbers), each in by_version.items():
+            _guarded(
+                "reading predictions", partial(self._read_told, site, version, each, of_numbers=of_numbers)
+            )
+
+    def _read(self, notes: list[Note]) -> None:
+        sheet = self._sheet(notes[0].site, notes[0].model)
+        readings = read(sheet, notes)
+        if not len(readings.ids):
+            return
+        self._keep(sheet.watched, readings)
+        for mirror in self._mirrors:
+            _guarded(_name(mirror), partial(mirror.mirror, sheet.watched, notes, readings))
+
+    def _read_told(self, site: Site, version: Version, told: list[Told], *, of_numbers: bool) -> None:
+        model = self._resident_of(site, version)
+        watched = (
+            told_of(site, version, of_numbers=of_numbers)
+            if model is None
+            else self._sheet(site, model).watched
+        )
+        for at in range(0, len(told), NOTES_AT_ONCE):
+            self._keep(watched, read_told(told[at : at + NOTES_AT_ONCE], of_numbers=of_numbers))
+
+    def _sheet(self, site: Site, model: Model) -> Sheet:
+        key = site, model.manifest.digest
+        sheet = self._sheets.get(key)
+        if sheet is None:
+            if len(self._sheets) >= _SHEETS:
+                self._sheets.clear()
+            sheet = self._sheets[key] = sheet_of(site, model, self._baseline_of(site, model))
+        return sheet
+
+    def _keep(self, watched: Watched, readings: Readings) -> None:
+        for recorder in self._recorders:
+            _guarded(_name(recorder), partial(recorder.record, watched, readings))
+        if self._observers:
+            stretch = watched.key, readings.process, readings.features.shape[1]
+            self._pieces.setdefault(stretch, (watched, []))[1].append(readings)
+
+    def _tick(self) -> None:
+        pieces, self._pieces = self._pieces, {}
+        for watched, each in pieces.values():
+            readings = joined_up(each)
+            for observer in self._observers:
+                _guarded(_name(observer), partial(observer.observe, watched, readings))
+        self._tallies.ticked()
+
+
+def _name(watcher: object) -> str:
+    return type(watcher).__name__
+
+
+def _guarded(what: str, act: Callable[[], None]) -> None:
+    """Do it; what it raises is logged, and everything else goes on."""
+    try:
+        act()
+    except Exception:
+        log.exception("%s failed; the rest of the monitor goes on", what)

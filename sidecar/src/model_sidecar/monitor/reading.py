@@ -1,0 +1,275 @@
+"""Notes into `Readings`: the rows of one version as columns, vectorised, and what a version's outputs stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_sidecar.events import Site
+from model_sidecar.monitor.intake import Note, Told
+from model_sidecar.monitor.readings import NOWHERE, Readings, Watched
+from model_sidecar.release.baseline import Baseline
+from model_sidecar.release.manifest import OutputRoles
+from model_sidecar.release.names import Version
+from model_sidecar.release.roles import roles_of
+from model_sidecar.release.tensors import Datatype, TensorSpec
+from model_sidecar.serving.stage import Model
+
+NOTES_AT_ONCE = 256
+"""So that no call into numpy holds the interpreter for long: the data plane shares it."""
+COLUMNS = 256
+"""Of wider inputs the first so many columns are watched."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """An input that is watched: its first `width` values of each row, all there are unless the columns ran out."""
+
+    name: str
+    datatype: Datatype
+    by_row: bool
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """How one loaded version's notes are read. `by_row`: its first dimension counts rows; else a request is one row."""
+
+    watched: Watched
+    columns: tuple[_Column, ...]
+    by_row: bool
+
+
+def sheet_of(site: Site, model: Model, baseline: Baseline | None) -> Sheet:
+    """How the notes of this version are read.
+
+    Watched are the numeric inputs, flattened behind the dimension that counts rows, wherever that makes the same number
+    of values for each row. They are called as the manifest's `features`, where there are as many of them; else `x` for an
+    input of one value, and `x[0]`, `x[1]`, … for one of several.
+    """
+    manifest, signature = model.manifest, model.signature
+    first = signature.inputs[0].shape if signature.inputs else ()
+    by_row = first[:1] == (-1,)
+    columns: list[_Column] = []
+    names: list[str] = []
+    total = 0
+    for spec in signature.inputs:
+        rowed = by_row and spec.shape[:1] == (-1,)
+        width = _width(spec, rowed=rowed)
+        if width is None:
+            continue
+        total += width
+        kept = min(width, COLUMNS - len(names))
+        if kept:
+            columns.append(_Column(spec.name, spec.datatype, rowed, kept))
+            names += [spec.name] if width == 1 else [f"{spec.name}[{index}]" for index in range(kept)]
+    if len(manifest.features) == total:
+        names = [feature.name for feature in manifest.features[: len(names)]]
+    watched = Watched(
+        site=site,
+        version=model.version,
+        manifest=manifest.digest,
+        roles=roles_of(manifest.outputs, signature),
+        features=tuple(names),
+        metrics=manifest.metrics,
+        baseline=baseline,
+    )
+    return Sheet(watched, tuple(columns), by_row)
+
+
+def told_of(site: Site, version: Version, *, of_numbers: bool) -> Watched:
+    """A version of which nothing is known but what its predictions look like."""
+    return Watched(
+        site=site,
+        version=version,
+        manifest=NOWHERE,
+        roles=OutputRoles("regression" if of_numbers else "classification", "prediction", "confidence"),
+        features=(),
+        metrics={},
+        baseline=None,
+    )
+
+
+def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
+    """At most `NOTES_AT_ONCE` notes of this version, at least one, as columns; requests without a row leave none."""
+    counts = np.array([note.rows if sheet.by_row else 1 for note in notes], np.int64)
+    ids = np.frombuffer(bytes.fromhex("".join([note.prediction_id[:16] for note in notes])), ">i8")
+    total = int(counts.sum())
+    alone = total == len(notes) and bool((counts == 1).all())
+    starts = np.cumsum(counts) - counts
+    rows = (
+        np.zeros(total, np.int32)
+        if alone
+        else (np.arange(total) - np.repeat(starts, counts)).astype(np.int32)
+    )
+    keys = [note.key for note in notes]
+    hashed = np.array([0 if key is None else _hashed(key) for key in keys], np.int64)
+    prediction, score, confidence = _said(sheet, notes, total)
+    return Readings(
+        ids=np.repeat(ids.astype(np.int64), counts),
+        rows=rows,
+        process=notes[0].prediction_id[17:],
+        features=_features(sheet, notes, counts, total),
+        prediction=prediction,
+        score=score,
+        confidence=confidence,
+        nonfinite=_nonfinite(notes, counts, total),
+        keys=np.repeat(hashed, counts),
+    )
+
+
+def read_told(told: Sequence[Told], *, of_numbers: bool) -> Readings:
+    """Predictions that were made elsewhere, all numbers or all labels, as columns."""
+    count = len(told)
+    ids = np.frombuffer(bytes.fromhex("".join([each.prediction_id[:16] for each in told])), ">i8")
+    values = [each.prediction for each in told]
+    numbers = np.array(values, np.float64) if of_numbers else None
+    confidence = np.array([each.confidence for each in told], np.float64)
+    return Readings(
+        ids=ids.astype(np.int64),
+        rows=np.zeros(count, np.int32),
+        process=told[0].prediction_id[17:],
+        features=np.empty((count, 0)),
+        prediction=numbers if numbers is not None else np.array(values, object),
+        score=None,
+        confidence=None if np.isnan(confidence).all() else confidence,
+        nonfinite=np.zeros(count, np.bool_) if numbers is None else ~np.isfinite(numbers),
+        keys=np.zeros(count, np.int64),
+    )
+
+
+def joined_up(pieces: Sequence[Readings]) -> Readings:
+    """Readings of one version and one process, one behind the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return Readings(
+        ids=np.concatenate([each.ids for each in pieces]),
+        rows=np.concatenate([each.rows for each in pieces]),
+        process=pieces[0].process,
+        features=np.concatenate([each.features for each in pieces]),
+        prediction=_all_or_none([each.prediction for each in pieces]),
+        score=_all_or_none([each.score for each in pieces]),
+        confidence=_all_or_none([each.confidence for each in pieces]),
+        nonfinite=np.concatenate([each.nonfinite for each in pieces]),
+        keys=np.concatenate([each.keys for each in pieces]),
+    )
+
+
+def _all_or_none(columns: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    there = [column for column in columns if column is not None]
+    return np.concatenate(there) if len(there) == len(columns) else None
+
+
+def _width(spec: TensorSpec, *, rowed: bool) -> int | None:
+    """How many values of this input belong to a row; None where it is not watched."""
+    shape = spec.shape[1:] if rowed else spec.shape
+    if spec.datatype is Datatype.BYTES or -1 in shape:
+        return None
+    return math.prod(shape)
+
+
+def _hashed(key: str | int) -> int:
+    # Of one process only, and not to be guessed outside of it: nobody can choose keys that fall together.
+    return hash(("monitor_key", key)) or 1
+
+
+def _features(
+    sheet: Sheet, notes: Sequence[Note], counts: NDArray[np.int64], total: int
+) -> NDArray[np.float64]:
+    made = np.empty((total, len(sheet.watched.features)))
+    at = 0
+    for column in sheet.columns:
+        arrays = [note.inputs[column.name] for note in notes]
+        if column.by_row:
+            flat = np.concatenate(arrays).reshape(total, -1)[:, : column.width]
+        else:
+            flat = np.stack(arrays).reshape(len(notes), -1)[:, : column.width]
+        if column.datatype is Datatype.BF16:
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        made[:, at : at + column.width] = flat if column.by_row else np.repeat(flat, counts, axis=0)
+        at += column.width
+    return made
+
+
+def _output(name: str | None, notes: Sequence[Note], total: int) -> NDArray[Any] | None:
+    """This output of all notes, one line for each row; None where it is not there, or not one line for each."""
+    if name is None:
+        return None
+    try:
+        arrays = [note.outputs[name] for note in notes]
+    except KeyError:
+        return None
+    if sum([array.shape[0] if array.ndim else 1 for array in arrays]) != total:
+        if len(arrays) != total:
+            return None
+        arrays = [array.reshape(1, -1) for array in arrays]  # a request is a row, whatever its shape
+    try:
+        return np.concatenate(arrays) if arrays[0].ndim else np.stack(arrays)
+    except ValueError:
+        return None
+
+
+def _said(
+    sheet: Sheet, notes: Sequence[Note], total: int
+) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """The columns of prediction, score and confidence, by what the version's roles say."""
+    roles = sheet.watched.roles
+    said = _output(roles.prediction, notes, total)
+    scores = said if roles.confidence == roles.prediction else _output(roles.confidence, notes, total)
+    if said is None or total == 0:
+        return None, None, None
+    said = said.reshape(total, -1)
+    shares = None
+    if scores is not None and scores.dtype.kind == "f":
+        shares = scores.reshape(total, -1).astype(np.float64)
+        if shares.shape[1] > 1:
+            shares = _as_shares(shares)
+    prediction: NDArray[Any] | None
+    if said.shape[1] == 1:
+        prediction = said[:, 0] if said.dtype == object else said[:, 0].astype(np.float64)
+    elif roles.task == "classification" and said.dtype.kind == "f":
+        # NaN is no class: where one score is NaN, so is the prediction.
+        prediction = said.argmax(axis=1).astype(np.float64)
+        prediction[np.isnan(said).any(axis=1)] = np.nan
+        shares = _as_shares(said.astype(np.float64)) if shares is None else shares
+    else:
+        prediction = None
+    if prediction is None:
+        return None, None, None
+    if roles.task == "regression":
+        return prediction, None if prediction.dtype == object else prediction, None
+    score = shares[:, 1] if shares is not None and shares.shape[1] == 2 else None
+    return prediction, score, None if shares is None else shares.max(axis=1)
+
+
+def _as_shares(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores of classes as shares of one: as they are where they are that, else their softmax (logits)."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        fits = (scores >= 0).all(axis=1) & (np.abs(scores.sum(axis=1) - 1) <= 1e-3)
+        if fits.all():
+            return scores
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.where(fits[:, None], scores, powers / powers.sum(axis=1, keepdims=True))
+
+
+def _nonfinite(notes: Sequence[Note], counts: NDArray[np.int64], total: int) -> NDArray[np.bool_]:
+    found = np.zeros(total, np.bool_)
+    for name in notes[0].outputs:
+        column = _output(name, notes, total)
+        if column is not None:
+            if column.dtype.kind == "f" and total:
+                found |= ~np.isfinite(column.reshape(total, -1)).all(axis=1)
+            continue
+        # Not a line for each row, or not there in every note: what is not finite then counts for the whole request.
+        outputs = [note.outputs.get(name) for note in notes]
+        whole = [
+            output is not None and output.dtype.kind == "f" and not np.isfinite(output).all()
+            for output in outputs
+        ]
+        found |= np.repeat(np.array(whole, np.bool_), counts)
+    return found
