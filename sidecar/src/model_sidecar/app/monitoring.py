@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from model_sidecar.config import ServeSettings
+from model_sidecar.errors import NotFoundError, Reason
 from model_sidecar.events import Event, Site
+from model_sidecar.monitor.feedback import FeedbackDesk
+from model_sidecar.monitor.foreign import Foreigners
 from model_sidecar.monitor.intake import Intake
 from model_sidecar.monitor.monitor import Mirror, Monitor
+from model_sidecar.monitor.prediction_ids import PredictionIds
+from model_sidecar.monitor.prediction_log import PredictionLog
 from model_sidecar.monitor.readings import Observer, TruthObserver
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.release.baseline import Baseline
-from model_sidecar.release.names import Version
+from model_sidecar.release.names import Version, parse_model
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Model
 
@@ -19,39 +25,74 @@ _STOP_S = 5.0
 
 
 class Monitoring:
-    """What watches the answers of a process. Whoever owns it starts it after the data plane and stops it after that.
+    """What watches the answers of a process. Its owner starts it before the data plane, and stops it after that.
 
     Attributes:
         intake: where the data plane notes its answers.
+        feedback: takes what was true of predictions.
         tallies: what the monitor counts of its own work, for metrics.
     """
 
-    def __init__(self, settings: ServeSettings, served: Sequence[ServedSite]) -> None:
-        """Build everything; nothing runs yet."""
-        self._settings = settings.monitor
+    def __init__(self, settings: ServeSettings, served: Sequence[ServedSite], *, folder: Path | None) -> None:
+        """Build everything; nothing runs yet. The log lies in `folder`, or in memory."""
         self._sites = {each.site: each for each in served}
         self.intake = Intake()
         self.tallies = Tallies(is_resident=lambda site, version: self._resident(site, version) is not None)
         # Whoever watches is made and named here: drift, quality, guard. See the Protocols for who is shown what.
         observers: list[Observer] = []
         mirrors: list[Mirror] = []
-        truth_observers: list[TruthObserver] = []  # noqa: F841
+        truth_observers: list[TruthObserver] = []
+        self._log = PredictionLog(
+            folder,
+            limit=settings.monitor.log_bytes,
+            sample=settings.monitor.log_sample,
+            feature_sample=settings.monitor.feature_sample,
+            tallies=self.tallies,
+        )
         self._monitor = Monitor(
             self.intake,
+            recorders=[self._log],
             observers=observers,
             mirrors=mirrors,
             tallies=self.tallies,
             resident_of=self._resident,
             baseline_of=_baseline,
         )
+        self.feedback = FeedbackDesk(
+            self._log,
+            once_recorded=self._monitor.once_recorded,
+            observers=truth_observers,
+            tallies=self.tallies,
+        )
+        ids = PredictionIds()
+        self._foreigners = {
+            each.site.model: Foreigners(each.site, intake=self.intake, feedback=self.feedback, ids=ids)
+            for each in served
+        }
 
     def start(self) -> None:
         """Begin to watch."""
+        self._log.start(first=self.feedback.replay)
         self._monitor.start()
 
     def stop(self) -> None:
-        """Work off what is noted, and end; nothing that was answered before is lost."""
+        """Work off and write what is noted, and end; a disk that hangs is waited for a few seconds."""
         self._monitor.stop(timeout_s=_STOP_S)
+        self._log.stop(timeout_s=_STOP_S)
+
+    def model(self, name: str) -> Foreigners:
+        """Where predictions of this model are told that were made elsewhere: `model("x").log_prediction(…)`.
+
+        Raises:
+            InvalidNameError, NotFoundError: this sidecar does not serve it.
+        """
+        found = self._foreigners.get(parse_model(name))
+        if found is None:
+            raise NotFoundError(
+                f"model {name!r} is not served here: this sidecar serves {', '.join(self._foreigners)}",
+                reason=Reason.MODEL_NOT_FOUND,
+            )
+        return found
 
     def on_event(self, event: Event) -> None:
         """A listener."""

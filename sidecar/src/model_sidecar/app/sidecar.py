@@ -114,7 +114,10 @@ class Sidecar:
         )
         self._sites = [self._build_site(model) for model in settings.models]
         served = [site.served for site in self._sites]
-        self._monitoring = Monitoring(settings, served) if settings.monitor.enabled else None
+        log_folder = self._state.log if self._state is not None else None
+        self._monitoring = (
+            Monitoring(settings, served, folder=log_folder) if settings.monitor.enabled else None
+        )
         if self._monitoring is not None:
             self._listeners.append(self._monitoring.on_event)
         self._data = DataServer(

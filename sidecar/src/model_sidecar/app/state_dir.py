@@ -18,6 +18,7 @@ class StateDirectory:
     ```
     crash.txt                                   where this process leaves its stacks, should it crash
     crash-before.txt                            the stacks of the last process that crashed
+    log/<number>.db                             the prediction log (docs/contract.md, section 6)
     lock                                        held by the sidecar that uses the directory
     kept/<model>/<version>/                     copies of the versions that are live and stand by
     sites/<model>/<environment>/ledger.seen     the ledger as this sidecar has seen it
@@ -57,6 +58,11 @@ class StateDirectory:
     def trials(self) -> Path:
         """Where it is remembered what versions did to the processes that ran them."""
         return self.root / "trials"
+
+    @property
+    def log(self) -> Path:
+        """Where the prediction log lies."""
+        return self.root / "log"
 
     @property
     def crash(self) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from model_sidecar.events import Event, Released, Site
+from model_sidecar.monitor.readings import WatchedKey
 from model_sidecar.release.names import ModelName, Version
 
 IsResident = Callable[[Site, Version], bool]
@@ -57,11 +58,13 @@ class Tallies:
         with self._lock:
             self._logged[model] += rows
 
-    def fed_back(self, site: Site | None, version: Version | None, outcome: str, count: int = 1) -> None:
-        """Count what became of feedback."""
-        named = version if site and version and self._is_resident(site, version) else ""
+    def fed_back(self, key: WatchedKey | None, outcome: str, count: int = 1) -> None:
+        """Count what became of feedback; `key` is None where it led to no version."""
+        site, version = (None, "") if key is None else (key.site, key.version)
+        if key is not None and not self._is_resident(key.site, key.version):
+            version = ""
         with self._lock:
-            self._feedback[site, named, outcome] += count
+            self._feedback[site, version, outcome] += count
 
     def log_holds(self, bytes_: int) -> None:
         """The log has become so large."""
