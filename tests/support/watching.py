@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class KeptLog:
         self.desk = FeedbackDesk(self.log, observers=[self.heard, *observers], tallies=self.tallies)
         self.ids = PredictionIds()
 
-    def __enter__(self) -> KeptLog:
+    def __enter__(self) -> Self:
         self.log.start(first=self.desk.replay)
         return self
 

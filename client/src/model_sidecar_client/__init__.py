@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UnavailableError,
         VerificationFailedError,
     )
+    from model_sidecar_client.foreign import AsyncPredictions, Predictions
     from model_sidecar_client.operator import Operator
     from model_sidecar_client.records import (
         Action,
@@ -48,18 +49,24 @@ if TYPE_CHECKING:
         VersionSummary,
         Writer,
     )
+    from model_sidecar_client.truths import Feedback, FeedbackOutcome, FeedbackProblem, FeedbackReport
 
 __all__ = [
     "Action",
     "Actor",
     "AsyncClient",
     "AsyncOperator",
+    "AsyncPredictions",
     "CallCancelledError",
     "Client",
     "CommitStateUnknownError",
     "ConflictError",
     "DeadlineError",
     "Deployed",
+    "Feedback",
+    "FeedbackOutcome",
+    "FeedbackProblem",
+    "FeedbackReport",
     "InternalError",
     "InvalidRequestError",
     "LastError",
@@ -71,6 +78,7 @@ __all__ = [
     "OverloadedError",
     "PermissionDeniedError",
     "Prediction",
+    "Predictions",
     "Record",
     "RefusedError",
     "ResidentVersion",
@@ -92,6 +100,8 @@ _ROOMS = {
     "AsyncOperator": "aio_operator",
     "Client": "client",
     "Operator": "operator",
+    **dict.fromkeys(("AsyncPredictions", "Predictions"), "foreign"),
+    **dict.fromkeys(("Feedback", "FeedbackOutcome", "FeedbackProblem", "FeedbackReport"), "truths"),
     **dict.fromkeys(("ModelMetadata", "Prediction", "ServerMetadata", "TensorSpec"), "answers"),
     **dict.fromkeys(
         (

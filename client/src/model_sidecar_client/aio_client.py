@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from model_sidecar_client import inference
+from model_sidecar_client import feedback, inference
 from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetadata
 from model_sidecar_client.channels import ChannelOptions, Metadata
+from model_sidecar_client.foreign import AsyncPredictions
 from model_sidecar_client.inference import Parameter, PredictCall, Signatures
 from model_sidecar_client.tensors import Values
 from model_sidecar_client.transport import AsyncConnection
-from model_sidecar_client.wire.services import INFERENCE
+from model_sidecar_client.truths import Feedback, FeedbackOutcome, FeedbackReport
+from model_sidecar_client.wire.services import FEEDBACK, INFERENCE
 
 
 class AsyncClient:
@@ -28,7 +31,7 @@ class AsyncClient:
         """The arguments are those of `Client`. It may be made outside of an event loop."""
         self._signatures = Signatures()
         self._connection = AsyncConnection(
-            target, INFERENCE, timeout_s=timeout_s, metadata=metadata, options=options
+            target, INFERENCE, FEEDBACK, timeout_s=timeout_s, metadata=metadata, options=options
         )
 
     async def predict(
@@ -55,6 +58,56 @@ class AsyncClient:
         return await self._connection.run(
             inference.predict(call, self._signatures), timeout_s=timeout_s, metadata=metadata
         )
+
+    async def feedback(
+        self,
+        prediction_id: str,
+        truth: float | str,
+        *,
+        source: str = "",
+        observed_at: datetime | None = None,
+        replace: bool = False,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> FeedbackOutcome:
+        """See `Client.feedback`."""
+        given = Feedback(
+            prediction_id=prediction_id, truth=truth, source=source, observed_at=observed_at, replace=replace
+        )
+        return await self._connection.run(feedback.feedback(given), timeout_s=timeout_s, metadata=metadata)
+
+    async def feedback_many(
+        self,
+        given: Iterable[Feedback] | AsyncIterable[Feedback],
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> FeedbackReport:
+        """See `Client.feedback_many`. What is given may also come asynchronously."""
+        done = feedback.Sum()
+
+        async def tell(piece: list[Feedback]) -> None:
+            exchange = feedback.feedback_many(piece)
+            report = await self._connection.run(exchange, timeout_s=timeout_s, metadata=metadata)
+            done.add(report, pieces=len(piece))
+
+        if isinstance(given, AsyncIterable):
+            waiting: list[Feedback] = []
+            async for each in given:
+                waiting.append(each)
+                if len(waiting) == feedback.AT_ONCE:
+                    await tell(waiting)
+                    waiting = []
+            if waiting:
+                await tell(waiting)
+        else:
+            for piece in feedback.in_pieces(given):
+                await tell(piece)
+        return done.report()
+
+    def predictions(self, model: str, *, environment: str = "") -> AsyncPredictions:
+        """See `Client.predictions`; its methods are awaited."""
+        return AsyncPredictions(self._connection, model, environment)
 
     async def wait_ready(self, model: str | None = None, *, timeout_s: float = 30.0) -> None:
         """See `Client.wait_ready`."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from model_sidecar_client import inference
+from model_sidecar_client import feedback, inference
 from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetadata
 from model_sidecar_client.channels import ChannelOptions, Metadata
+from model_sidecar_client.foreign import Predictions
 from model_sidecar_client.inference import Parameter, PredictCall, Signatures
 from model_sidecar_client.tensors import Values
 from model_sidecar_client.transport import Connection
-from model_sidecar_client.wire.services import INFERENCE
+from model_sidecar_client.truths import Feedback, FeedbackOutcome, FeedbackReport
+from model_sidecar_client.wire.services import FEEDBACK, INFERENCE
 
 
 class Client:
@@ -39,7 +42,7 @@ class Client:
         """
         self._signatures = Signatures()
         self._connection = Connection(
-            target, INFERENCE, timeout_s=timeout_s, metadata=metadata, options=options
+            target, INFERENCE, FEEDBACK, timeout_s=timeout_s, metadata=metadata, options=options
         )
 
     def predict(
@@ -91,6 +94,72 @@ class Client:
         return self._connection.run(
             inference.predict(call, self._signatures), timeout_s=timeout_s, metadata=metadata
         )
+
+    def feedback(
+        self,
+        prediction_id: str,
+        truth: float | str,
+        *,
+        source: str = "",
+        observed_at: datetime | None = None,
+        replace: bool = False,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> FeedbackOutcome:
+        """Say what was true of an earlier prediction. The same again changes nothing and is a `duplicate`.
+
+        Args:
+            prediction_id: the answer's; `id#row` (from 0) for one row of several.
+            truth: a number, a truth value, or a label.
+            source: who says so, at most 64 printable ASCII characters.
+            observed_at: when it became known; now by default. Without a time zone it is taken for local time.
+            replace: let this take the place of what the same source said before.
+            timeout_s: this call's deadline.
+            metadata: gRPC metadata for this call, besides the client's.
+
+        Returns:
+            What became of it: `joined`; `duplicate`; `unknown`, `unsampled` and `too_late` for a prediction that this
+            sidecar's log does not have, never had, or has no more.
+
+        Raises:
+            InvalidRequestError: it makes no sense as it stands; the message says why.
+            UnavailableError: the log cannot keep it now.
+            NotSupportedError: this sidecar takes no feedback.
+        """
+        given = Feedback(
+            prediction_id=prediction_id, truth=truth, source=source, observed_at=observed_at, replace=replace
+        )
+        return self._connection.run(feedback.feedback(given), timeout_s=timeout_s, metadata=metadata)
+
+    def feedback_many(
+        self,
+        given: Iterable[Feedback],
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> FeedbackReport:
+        """Say what was true of many predictions. The deadline counts for each 25,000 of them.
+
+        What makes no sense is counted as `invalid` and told among the report's problems; the rest is joined.
+
+        Raises:
+            InvalidRequestError: a truth that is neither a number nor a string; those before it may be joined.
+            UnavailableError, NotSupportedError: as `feedback`.
+        """
+        done = feedback.Sum()
+        for piece in feedback.in_pieces(given):
+            report = self._connection.run(
+                feedback.feedback_many(piece), timeout_s=timeout_s, metadata=metadata
+            )
+            done.add(report, pieces=len(piece))
+        return done.report()
+
+    def predictions(self, model: str, *, environment: str = "") -> Predictions:
+        """Where predictions of this model are told that were made elsewhere.
+
+        client.predictions("fraud").log_prediction("2024.01.15.prod", 1, 0.93)
+        """
+        return Predictions(self._connection, model, environment)
 
     def wait_ready(self, model: str | None = None, *, timeout_s: float = 30.0) -> None:
         """Return as soon as the sidecar (or this model) can answer, however long it takes to come up.

@@ -6,7 +6,7 @@ returns is the result. `transport` drives it, once with plain calls and once wit
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,12 +24,12 @@ class Ask:
 
     Attributes:
         method: the RPC's name, as in the .proto file.
-        request: its message.
+        request: its message; of a client-streaming RPC, its messages.
         wait_for_ready: hold the call until there is a connection, instead of failing while nothing listens.
     """
 
     method: str
-    request: Message
+    request: Message | Sequence[Message]
     wait_for_ready: bool = False
 
 

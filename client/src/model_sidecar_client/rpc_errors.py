@@ -27,7 +27,7 @@ from model_sidecar_client.errors import (
     VerificationFailedError,
 )
 from model_sidecar_client.wire.error_details import ErrorInfo, RetryInfo
-from model_sidecar_client.wire.services import DEPLOYMENT, INFERENCE
+from model_sidecar_client.wire.services import DEPLOYMENT, FEEDBACK, INFERENCE
 from model_sidecar_client.wire.status import Status
 
 DOMAIN = "model-sidecar"
@@ -54,9 +54,10 @@ _BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
     grpc.StatusCode.DATA_LOSS: InternalError,
 }
 
-# The commonest way to ask somebody who does not know the call.
+# The commonest ways to ask somebody who does not know the call.
 _OTHER_SOCKET = {
     DEPLOYMENT: " (is this the data socket? deployments are asked for at the control socket)",
+    FEEDBACK: " (an older sidecar, or one that runs with --no-monitor, takes no feedback)",
     INFERENCE: " (is this the control socket? predictions are asked for at the data socket)",
 }
 

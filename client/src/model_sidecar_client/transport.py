@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -34,10 +34,10 @@ class _Way:
     """What both kinds of connection know: where they lead, and the defaults of every call."""
 
     def __init__(
-        self, target: str, service: str, *, timeout_s: float, metadata: Metadata, options: ChannelOptions
+        self, target: str, *service: str, timeout_s: float, metadata: Metadata, options: ChannelOptions
     ) -> None:
         self.target = checked_target(target)
-        self._service = service
+        self._services = service
         self._timeout_s = checked_timeout(timeout_s)
         self._metadata = checked_metadata(metadata)
         self._options = channel_options(self.target, options)
@@ -49,9 +49,8 @@ class _Way:
         return {"metadata": (*self._metadata, *checked_metadata(metadata or ()))}
 
     def _translated(self, error: grpc.RpcError, ask: Ask, timeout_s: float | None) -> SidecarError:
-        return translated(
-            error, target=self.target, service=self._service, method=ask.method, timeout_s=timeout_s
-        )
+        service = services.service_of(ask.method, self._services)
+        return translated(error, target=self.target, service=service, method=ask.method, timeout_s=timeout_s)
 
 
 class _Deadline:
@@ -66,20 +65,19 @@ class _Deadline:
 
 
 class Connection(_Way):
-    """A channel to one service of a sidecar. Any thread may use it; forked children must make their own."""
+    """A channel to services of a sidecar, whose methods have names of their own. Any thread may use it; forked children must make their own."""
 
     def __init__(
         self,
         target: str,
-        service: str,
-        *,
+        *service: str,
         timeout_s: float,
         metadata: Metadata = (),
         options: ChannelOptions = (),
     ) -> None:
-        super().__init__(target, service, timeout_s=timeout_s, metadata=metadata, options=options)
+        super().__init__(target, *service, timeout_s=timeout_s, metadata=metadata, options=options)
         self._channel: grpc.Channel | None = grpc.insecure_channel(self.target, options=self._options)
-        self._methods = services.multicallables(self._channel, service)
+        self._methods = services.multicallables(self._channel, *service)
 
     def run(
         self, exchange: Exchange[T], *, timeout_s: float | None = None, metadata: Metadata | None = None
@@ -135,9 +133,10 @@ class Connection(_Way):
             time.sleep(min(step.seconds, deadline.left_s()))
             return None
         method, keywords = self._method(step), self._keywords(metadata)
+        request = iter(step.request) if isinstance(step.request, Sequence) else step.request
         try:
             answer: Message = method(
-                step.request, timeout=deadline.left_s(), wait_for_ready=step.wait_for_ready, **keywords
+                request, timeout=deadline.left_s(), wait_for_ready=step.wait_for_ready, **keywords
             )
         except grpc.RpcError as error:
             raise self._translated(error, step, deadline.timeout_s) from error
@@ -155,13 +154,12 @@ class AsyncConnection(_Way):
     def __init__(
         self,
         target: str,
-        service: str,
-        *,
+        *service: str,
         timeout_s: float,
         metadata: Metadata = (),
         options: ChannelOptions = (),
     ) -> None:
-        super().__init__(target, service, timeout_s=timeout_s, metadata=metadata, options=options)
+        super().__init__(target, *service, timeout_s=timeout_s, metadata=metadata, options=options)
         self._channel: grpc.aio.Channel | None = None
         self._methods: Any = None
         self._is_closed = False
@@ -223,9 +221,10 @@ class AsyncConnection(_Way):
             await asyncio.sleep(min(step.seconds, deadline.left_s()))
             return None
         method, keywords = self._method(step), self._keywords(metadata)
+        request = iter(step.request) if isinstance(step.request, Sequence) else step.request
         try:
             answer: Message = await method(
-                step.request, timeout=deadline.left_s(), wait_for_ready=step.wait_for_ready, **keywords
+                request, timeout=deadline.left_s(), wait_for_ready=step.wait_for_ready, **keywords
             )
         except grpc.RpcError as error:
             raise self._translated(error, step, deadline.timeout_s) from error
@@ -237,7 +236,7 @@ class AsyncConnection(_Way):
         if self._channel is None:
             # Not in __init__: a client may be made before there is a loop, and a channel clings to the one it finds.
             self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
-            self._methods = services.multicallables(self._channel, self._service)
+            self._methods = services.multicallables(self._channel, *self._services)
         return getattr(self._methods, ask.method)
 
 

@@ -6,6 +6,7 @@ channel or server, for grpcio uses the same method names in both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,18 +21,26 @@ DEPLOYMENT = "model_sidecar.v1.DeploymentService"
 FEEDBACK = "model_sidecar.v1.FeedbackService"
 
 
-def multicallables(channel: Any, service: str) -> SimpleNamespace:
-    """One callable per method of the service, named as in the .proto file."""
+def multicallables(channel: Any, *service: str) -> SimpleNamespace:
+    """One callable per method of the services, named as in the .proto files."""
     made = SimpleNamespace()
-    for method in pool().FindServiceByName(service).methods:
+    for method in (method for name in service for method in pool().FindServiceByName(name).methods):
         request, response = _classes(method)
         make = getattr(channel, _kind(method))
-        path = f"/{service}/{method.name}"
+        path = f"/{method.containing_service.full_name}/{method.name}"
         callable_ = make(
             path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
         )
         setattr(made, method.name, callable_)
     return made
+
+
+def service_of(method: str, services: Sequence[str]) -> str:
+    """Which of these services has a method of this name; the first where none has."""
+    for service in services:
+        if method in pool().FindServiceByName(service).methods_by_name:
+            return service
+    return services[0]
 
 
 def handler(service: str, implementation: object) -> grpc.GenericRpcHandler:

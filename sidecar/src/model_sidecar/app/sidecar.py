@@ -28,6 +28,7 @@ from model_sidecar.model.trial import Trials
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Signature
 from model_sidecar.rpc.deployment import DeploymentService
+from model_sidecar.rpc.feedback import AioFeedback, ThreadFeedback
 from model_sidecar.rpc.health import HealthBoard
 from model_sidecar.rpc.inference import InferenceService
 from model_sidecar.rpc.servers import ControlServer, DataServer
@@ -139,6 +140,7 @@ class Sidecar:
             backlog=settings.backlog,
             socket_mode=settings.socket_mode,
             meters=self._metrics.meters,
+            feedback=AioFeedback(self._monitoring) if self._monitoring is not None else None,
         )
         self._control = ControlServer(
             DeploymentService(served),
@@ -147,6 +149,7 @@ class Sidecar:
             max_message_bytes=settings.max_message_bytes,
             socket_mode=settings.socket_mode,
             meters=self._metrics.meters,
+            feedback=ThreadFeedback(self._monitoring) if self._monitoring is not None else None,
         )
         self._http = self._build_http(served, settings.http) if settings.http is not None else None
 

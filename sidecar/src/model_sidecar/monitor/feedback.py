@@ -35,6 +35,7 @@ _REPLAYED_ROWS = 200_000
 _TOLD_AT_ONCE = 256
 _WAITING = 65_536
 _LONGEST_LABEL = 1024
+_LATEST = 253_402_300_800.0  # the year 10000
 _SOURCE = re.compile(r"[\x20-\x7e]{0,64}", re.ASCII)
 
 
@@ -318,6 +319,8 @@ def _wrong_with(feedback: Feedback) -> str:
         return f"truth: found {truth}, expected a finite number"
     if isinstance(truth, str) and len(truth) > _LONGEST_LABEL:
         return f"truth: found a label of {len(truth)} characters, expected at most {_LONGEST_LABEL}"
+    if feedback.observed_at is not None and not 0 <= feedback.observed_at < _LATEST:
+        return f"observed_at: found {feedback.observed_at:g} s, expected a time between 1970 and 9999"
     if not _SOURCE.fullmatch(feedback.source):
         return "source: expected at most 64 printable ASCII characters"
     return ""

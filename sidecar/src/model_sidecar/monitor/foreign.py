@@ -28,10 +28,10 @@ class ForeignPrediction:
 
 
 class Foreigners:
-    """Takes predictions of one site. Any thread may call it."""
+    """Takes predictions of one site, `site`. Any thread may call it."""
 
     def __init__(self, site: Site, *, intake: Intake, feedback: FeedbackDesk, ids: PredictionIds) -> None:
-        self._site = site
+        self.site = site
         self._intake = intake
         self._feedback = feedback
         self._ids = ids
@@ -66,7 +66,7 @@ class Foreigners:
         self._intake.tell(
             [
                 Told(
-                    self._site,
+                    self.site,
                     each.version,
                     id_,
                     each.prediction,

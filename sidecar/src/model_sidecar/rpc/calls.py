@@ -67,6 +67,8 @@ class AioCalls(_Calls):
     def _wrap(self, handler: Any, method: str) -> Any:
         if handler.unary_unary is not None:
             return handler._replace(unary_unary=self._unary(handler.unary_unary, method))
+        if handler.stream_unary is not None:
+            return handler._replace(stream_unary=self._unary(handler.stream_unary, method))
         if handler.unary_stream is not None:
             return handler._replace(unary_stream=self._stream(handler.unary_stream, method))
         return handler._replace(stream_stream=self._stream(handler.stream_stream, method))
@@ -122,6 +124,8 @@ class ThreadCalls(_Calls):
     def _wrap(self, handler: Any, method: str) -> Any:
         if handler.unary_unary is not None:
             return handler._replace(unary_unary=self._unary(handler.unary_unary, method))
+        if handler.stream_unary is not None:
+            return handler._replace(stream_unary=self._unary(handler.stream_unary, method))
         if handler.unary_stream is not None:
             if getattr(handler.unary_stream, "experimental_non_blocking", False):
                 return handler._replace(unary_stream=self._pushed(handler.unary_stream, method))

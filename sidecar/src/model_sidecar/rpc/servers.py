@@ -26,6 +26,7 @@ from model_sidecar.errors import ConfigurationError
 from model_sidecar.rpc import health, reflection
 from model_sidecar.rpc.calls import AioCalls, ThreadCalls
 from model_sidecar.rpc.deployment import DeploymentService
+from model_sidecar.rpc.feedback import AioFeedback, ThreadFeedback
 from model_sidecar.rpc.front import Front
 from model_sidecar.rpc.health import AioHealth, HealthBoard, ThreadHealth, health_handler
 from model_sidecar.rpc.inference import InferenceService
@@ -84,8 +85,10 @@ class DataServer:
         backlog: int,
         socket_mode: int,
         meters: Meters,
+        feedback: AioFeedback | None = None,
     ) -> None:
         self._inference = inference
+        self._feedback = feedback
         self._health = AioHealth(board)
         self._addresses = tuple(addresses)
         self._max_message_bytes = max_message_bytes
@@ -191,6 +194,8 @@ class DataServer:
             maximum_concurrent_rpcs=self._max_inflight + _SPARE_CALLS,
         )
         handlers = [*self._inference.handlers(), health_handler(self._health)]
+        if self._feedback is not None:
+            handlers.append(services.handler(services.FEEDBACK, self._feedback))
         server.add_generic_rpc_handlers((AioCalls(handlers, self._meters),))
         with self._places:
             try:
@@ -216,7 +221,7 @@ class DataServer:
 
 
 class ControlServer:
-    """The control plane: DeploymentService, health and reflection on a thread pool."""
+    """The control plane: DeploymentService, FeedbackService, health and reflection on a thread pool."""
 
     def __init__(
         self,
@@ -227,19 +232,21 @@ class ControlServer:
         max_message_bytes: int,
         socket_mode: int,
         meters: Meters,
+        feedback: ThreadFeedback | None = None,
     ) -> None:
         self._deployment = deployment
         self._addresses = tuple(addresses)
         self._socket_mode = socket_mode
         self._places = ExitStack()
         self._fronts: list[Front] = []
-        shown = reflection.Reflection((services.DEPLOYMENT, health.SERVICE))
-        handlers = [
-            services.handler(services.DEPLOYMENT, deployment),
-            health_handler(ThreadHealth(board)),
-            shown.handler(),
-        ]
+        handlers = [services.handler(services.DEPLOYMENT, deployment), health_handler(ThreadHealth(board))]
+        shown = [services.DEPLOYMENT, health.SERVICE]
         threads = deployment.waiting_calls + reflection.STREAMS + _SPARE_THREADS
+        if feedback is not None:
+            handlers.append(services.handler(services.FEEDBACK, feedback))
+            shown.append(services.FEEDBACK)
+            threads += feedback.waiting_calls
+        handlers.append(reflection.Reflection(shown).handler())
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="control")
         self._server = grpc.server(
             self._pool, options=_options(max_message_bytes), maximum_concurrent_rpcs=_CONTROL_CALLS

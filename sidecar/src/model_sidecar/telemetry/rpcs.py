@@ -8,7 +8,11 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from model_sidecar_client.wire.pool import pool
 
-_SERVICES = ("inference.GRPCInferenceService", "model_sidecar.v1.DeploymentService")
+_SERVICES = (
+    "inference.GRPCInferenceService",
+    "model_sidecar.v1.DeploymentService",
+    "model_sidecar.v1.FeedbackService",
+)
 _HEALTH = "/grpc.health.v1.Health"
 _STANDARD = {
     f"{_HEALTH}/Check": "unary",
