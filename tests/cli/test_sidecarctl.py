@@ -619,3 +619,59 @@ def test_a_reader_that_leaves_is_no_crash(sidecarctl: Sidecarctl, deployed: Stan
     os.close(writing)
 
     assert "Traceback" not in done.stderr
+
+
+def test_feedback_on_one_prediction(sidecar: StandInSidecar, sidecarctl: Sidecarctl) -> None:
+    """What was true of a prediction is told by its id; the same again is a duplicate and no failure, an unknown id is one."""
+    sidecar.answer(MODEL, {"y": [1.0]}, version=V10)
+    predicted = sidecarctl("predict", MODEL, "--input", "-", "-o", "json", stdin='{"x": [1.0]}')
+    prediction_id = json.loads(predicted.stdout)["prediction_id"]
+
+    done = sidecarctl("feedback", "--prediction-id", prediction_id, "--truth", "1")
+    assert (done.returncode, done.stdout.split()) == (0, ["joined", "1"])
+    again = sidecarctl("feedback", "--prediction-id", prediction_id, "--truth", "1", "-o", "json")
+    assert (again.returncode, json.loads(again.stdout)["counts"]["duplicate"]) == (0, 1)
+    nobody = sidecarctl("feedback", "--prediction-id", "nobody", "--truth", "fraud")
+    assert (nobody.returncode, nobody.stdout.split()) == (1, ["unknown", "1"])
+    assert "0: nobody: unknown" in nobody.stderr
+
+
+def test_feedback_from_a_file(sidecar: StandInSidecar, sidecarctl: Sidecarctl, tmp_path: Path) -> None:
+    """JSON lines are told one after another, with their own sources and times; what was not joined is told."""
+    sidecar.answer(MODEL, {"y": [1.0]}, version=V10)
+    predicted = sidecarctl("predict", MODEL, "--input", "-", "-o", "json", stdin='{"x": [1.0]}')
+    prediction_id = json.loads(predicted.stdout)["prediction_id"]
+    lines = [
+        {"prediction_id": prediction_id, "truth": "fraud"},
+        {"prediction_id": prediction_id, "truth": 1, "source": "b", "observed_at": "2024-01-15T09:30:00Z"},
+        {"prediction_id": "nobody", "truth": True, "replace": True},
+    ]
+    file = tmp_path / "outcomes.jsonl"
+    file.write_text("\n\n".join(map(json.dumps, lines)))
+
+    done = sidecarctl("feedback", "--from", str(file), "--source", "a")
+
+    assert (done.returncode, done.stdout.split()) == (0, ["joined", "2", "unknown", "1"])
+    (received,) = sidecar.received("RecordFeedbackStream")
+    assert received.method == "RecordFeedbackStream"
+    piped = sidecarctl("feedback", "--from", "-", "-o", "json", "--source", "a", stdin=file.read_text())
+    assert (piped.returncode, json.loads(piped.stdout)["counts"]["duplicate"]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "line 1"),
+        ('{"prediction_id": "x"}', '"truth"'),
+        ('{"prediction_id": "x", "truth": 1, "label": 2}', "if you like"),
+        ('{"prediction_id": "x", "truth": [1]}', "truth: found [1]"),
+        ('{"prediction_id": "x", "truth": 1, "observed_at": "yesterday"}', "expected a time"),
+    ],
+)
+def test_a_line_that_is_none_is_a_usage_error(
+    sidecar: StandInSidecar, sidecarctl: Sidecarctl, line: str, words: str
+) -> None:
+    """A file that cannot be read as told says which line is wrong, and how."""
+    done = sidecarctl("feedback", "--from", "-", stdin=line)
+    assert done.returncode == 2
+    assert words in done.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -78,31 +78,18 @@ class AsyncClient:
 
     async def feedback_many(
         self,
-        given: Iterable[Feedback] | AsyncIterable[Feedback],
+        given: Iterable[Feedback],
         *,
         timeout_s: float | None = None,
         metadata: Metadata | None = None,
     ) -> FeedbackReport:
-        """See `Client.feedback_many`. What is given may also come asynchronously."""
+        """See `Client.feedback_many`."""
         done = feedback.Sum()
-
-        async def tell(piece: list[Feedback]) -> None:
-            exchange = feedback.feedback_many(piece)
-            report = await self._connection.run(exchange, timeout_s=timeout_s, metadata=metadata)
+        for piece in feedback.in_pieces(given):
+            report = await self._connection.run(
+                feedback.feedback_many(piece), timeout_s=timeout_s, metadata=metadata
+            )
             done.add(report, pieces=len(piece))
-
-        if isinstance(given, AsyncIterable):
-            waiting: list[Feedback] = []
-            async for each in given:
-                waiting.append(each)
-                if len(waiting) == feedback.AT_ONCE:
-                    await tell(waiting)
-                    waiting = []
-            if waiting:
-                await tell(waiting)
-        else:
-            for piece in feedback.in_pieces(given):
-                await tell(piece)
         return done.report()
 
     def predictions(self, model: str, *, environment: str = "") -> AsyncPredictions:

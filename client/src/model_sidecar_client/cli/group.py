@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from model_sidecar_client.cli import acting, looking, predicting
+from model_sidecar_client.cli import acting, looking, predicting, telling
 from model_sidecar_client.cli.failures import INTERRUPTED
 from model_sidecar_client.cli.options import (
     config_option,
@@ -87,5 +87,6 @@ for command in (
     looking.history,
     looking.versions,
     predicting.predict,
+    telling.feedback,
 ):
     main.add_command(command)

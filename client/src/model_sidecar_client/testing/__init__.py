@@ -11,6 +11,8 @@
         ...
         assert [each.inputs["x"] for each in sidecar.received("ModelInfer")] == ...
 
+Feedback on its predictions is joined, or a duplicate, and on others unknown.
+
 It also deploys and rolls back, in a ledger of its own that is gone when it closes, so that code which uses `Operator` or
 `sidecarctl` can be tested: `publish` versions, then deploy them.
 """

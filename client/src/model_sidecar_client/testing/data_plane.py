@@ -72,7 +72,9 @@ class DataPlane:
         response = wire.ModelInferResponse(
             model_name=request.model_name, model_version=published.version, id=request.id
         )
-        response.parameters["prediction_id"].string_param = uuid.uuid4().hex
+        prediction_id = uuid.uuid4().hex
+        self._shelf.answered.add(prediction_id)
+        response.parameters["prediction_id"].string_param = prediction_id
         response.parameters["generation"].int64_param = generation
         is_typed = bool(request.inputs) and not request.raw_input_contents
         for tensor in _wanted(outputs, [each.name for each in request.outputs]):

@@ -130,6 +130,7 @@ class Shelf:
         self.environment = environment
         self.is_ready = True
         self.is_closed = False
+        self.answered: set[str] = set()  # the ids of predictions; only ever added to
         self._models: dict[str, Model] = {}
         # Guards all of the above and the count of changes; notified at every change, for those who watch.
         self._changed = threading.Condition()

@@ -14,6 +14,7 @@ import grpc
 from model_sidecar_client.datatypes import DATATYPES
 from model_sidecar_client.testing.control_plane import ControlPlane
 from model_sidecar_client.testing.data_plane import DataPlane, inputs_of
+from model_sidecar_client.testing.feedback_plane import FeedbackPlane
 from model_sidecar_client.testing.names import checked_environment, checked_model, checked_version
 from model_sidecar_client.testing.script import Failure, Hold, Received, Script, Scripted
 from model_sidecar_client.testing.shelf import Answer, Model, Published, Shelf
@@ -169,6 +170,7 @@ class StandInSidecar:
         for service, plane in (
             (services.INFERENCE, DataPlane(self._shelf)),
             (services.DEPLOYMENT, ControlPlane(self._shelf)),
+            (services.FEEDBACK, FeedbackPlane(self._shelf)),
         ):
             server.add_generic_rpc_handlers(
                 (services.handler(service, Scripted(plane, self._script, inputs_of)),)
@@ -205,7 +207,12 @@ class StandInSidecar:
 
 def _checked_method(method: str) -> str:
     """The RPC's name, or ValueError for one that the stand-in never answers."""
-    known = [name for plane in (DataPlane, ControlPlane) for name in vars(plane) if not name.startswith("_")]
+    known = [
+        name
+        for plane in (DataPlane, ControlPlane, FeedbackPlane)
+        for name in vars(plane)
+        if not name.startswith("_")
+    ]
     if method not in known:
         raise ValueError(
             f"method {method!r} is not one of the stand-in's: expected one of {', '.join(known)}"
