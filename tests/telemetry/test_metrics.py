@@ -19,6 +19,8 @@ from support.served import SITE, A, B, Bench, C, StillModel
 
 from model_sidecar.errors import Reason
 from model_sidecar.events import Committed, Event, Refused, Restated, StoreRead, StoreUnreadable
+from model_sidecar.monitor.readings import NOWHERE, WatchedKey
+from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.telemetry.exposition import expose
 from model_sidecar.telemetry.metrics import Metrics
 
@@ -252,6 +254,10 @@ def test_every_metric_is_documented_and_every_documented_metric_exists(
 ) -> None:
     """docs/metrics.md has a section for each metric, with its very labels, and for nothing else."""
     busy(metrics, bench)
+    tallies = Tallies()
+    tallies.ticked()
+    tallies.fed_back(WatchedKey(SITE, A, NOWHERE), "joined")
+    metrics.watch_monitor([SITE], tallies.current)
     exposed = {}
     for family in registry.collect():
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")

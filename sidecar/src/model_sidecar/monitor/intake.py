@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from model_sidecar.events import Site
-from model_sidecar.release.names import ModelName, Version
+from model_sidecar.release.names import Version
 from model_sidecar.serving.stage import Model
 
 BLOCK_ROWS = 32_768
@@ -53,13 +53,13 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class Block:
-    """Notes of one stretch of time; `dropped` is how many rows there was no room for, by model."""
+    """Notes of one stretch of time; `dropped` is how many rows there was no room for, by site."""
 
     notes: list[Note] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
-    dropped: dict[ModelName, int] = field(default_factory=dict)
+    dropped: dict[Site, int] = field(default_factory=dict)
 
 
 class Intake:
@@ -88,8 +88,7 @@ class Intake:
                 block.notes.append(note)
             else:
                 # The block stays full, so that a small note is not kept where a large one was not.
-                model = note.site.model
-                block.dropped[model] = block.dropped.get(model, 0) + rows
+                block.dropped[note.site] = block.dropped.get(note.site, 0) + rows
 
     def tell(self, told: list[Told]) -> None:
         """Take predictions that were made elsewhere."""
@@ -102,8 +101,8 @@ class Intake:
             if block.rows <= self._rows and block.bytes <= self._bytes:
                 block.told.extend(told)
             else:
-                model = told[0].site.model
-                block.dropped[model] = block.dropped.get(model, 0) + len(told)
+                site = told[0].site
+                block.dropped[site] = block.dropped.get(site, 0) + len(told)
 
     def take(self) -> Block:
         """What was noted since the last time."""

@@ -169,8 +169,8 @@ class Monitor:
         block = self._intake.take()
         with self._lock:
             self._taken_ms = taken_ms
-        for model, rows in block.dropped.items():
-            self._tallies.dropped("notes", model, rows)
+        for site, rows in block.dropped.items():
+            self._tallies.dropped("notes", site, rows)
         by_model: defaultdict[int, list[Note]] = defaultdict(list)
         for note in block.notes:
             by_model[id(note.model)].append(note)

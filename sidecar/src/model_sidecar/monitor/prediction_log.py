@@ -165,7 +165,7 @@ class PredictionLog:
                 self._waiting.append(block)
                 self._lock.notify()
         if not room:
-            self._tallies.dropped("log", watched.site.model, len(block.ids))
+            self._tallies.dropped("log", watched.site, len(block.ids))
 
     def submit(self, task: Task, *, failed: Callable[[UnavailableError], None]) -> None:
         """Do this with the files, after everything that was recorded before; `failed` is told where they are out of order."""
@@ -219,10 +219,10 @@ class PredictionLog:
                     self._failing = False
                     log.info("the prediction log is written again")
                 for block in blocks:
-                    self._tallies.logged(block.origin.key.site.model, len(block.ids))
+                    self._tallies.logged(block.origin.key.site, len(block.ids))
                 return
         for block in blocks:
-            self._tallies.dropped("log", block.origin.key.site.model, len(block.ids))
+            self._tallies.dropped("log", block.origin.key.site, len(block.ids))
 
     def _written(self, blocks: Sequence[_Rows]) -> None:
         segment = self._segments.current()

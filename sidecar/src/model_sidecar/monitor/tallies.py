@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from model_sidecar.events import Event, Released, Site
 from model_sidecar.monitor.readings import WatchedKey
-from model_sidecar.release.names import ModelName, Version
+from model_sidecar.release.names import Version
 
 IsResident = Callable[[Site, Version], bool]
 
@@ -20,16 +20,16 @@ class MonitorTallies:
     """The counts at one moment.
 
     Attributes:
-        dropped: rows that there was no room for, by where ("notes", "log") and model.
-        logged: rows that the log holds or held, by model.
+        dropped: rows that there was no room for, by where ("notes", "log") and site.
+        logged: rows that the log took, by site.
         feedback: by site, version and outcome. The version is "" where none is known, or it is no longer in memory; the
             site is None where the feedback led to none.
         log_bytes: how large the log is.
         last_tick: when observers were last shown what came in, in Unix time; None before the first time.
     """
 
-    dropped: Mapping[tuple[str, ModelName], int]
-    logged: Mapping[ModelName, int]
+    dropped: Mapping[tuple[str, Site], int]
+    logged: Mapping[Site, int]
     feedback: Mapping[tuple[Site | None, str, str], int]
     log_bytes: int
     last_tick: float | None
@@ -42,21 +42,21 @@ class Tallies:
         """Begin at zero; versions that are not resident have no counts of their own, so that label sets stay few."""
         self._is_resident = is_resident
         self._lock = threading.Lock()  # guards everything below
-        self._dropped: Counter[tuple[str, ModelName]] = Counter()
-        self._logged: Counter[ModelName] = Counter()
+        self._dropped: Counter[tuple[str, Site]] = Counter()
+        self._logged: Counter[Site] = Counter()
         self._feedback: Counter[tuple[Site | None, str, str]] = Counter()
         self._log_bytes = 0
         self._last_tick: float | None = None
 
-    def dropped(self, where: str, model: ModelName, rows: int) -> None:
+    def dropped(self, where: str, site: Site, rows: int) -> None:
         """Count rows that are watched or logged no further."""
         with self._lock:
-            self._dropped[where, model] += rows
+            self._dropped[where, site] += rows
 
-    def logged(self, model: ModelName, rows: int) -> None:
+    def logged(self, site: Site, rows: int) -> None:
         """Count rows that the log took."""
         with self._lock:
-            self._logged[model] += rows
+            self._logged[site] += rows
 
     def fed_back(self, key: WatchedKey | None, outcome: str, count: int = 1) -> None:
         """Count what became of feedback; `key` is None where it led to no version."""

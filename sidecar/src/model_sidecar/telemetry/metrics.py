@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector
 
-from model_sidecar.events import Event
+from model_sidecar.events import Event, Site
+from model_sidecar.monitor.tallies import MonitorTallies
 from model_sidecar.serving.stage import Stage
 from model_sidecar.telemetry.flips import FlipMetrics
 from model_sidecar.telemetry.meters import Meters
+from model_sidecar.telemetry.monitoring import MonitoringCollector
 from model_sidecar.telemetry.rpcs import known_rpcs
 from model_sidecar.telemetry.standing import StandingCollector, Watched
 
@@ -58,6 +60,10 @@ class Metrics:
         self.meters.watch(served.site, _residents(served.stage))
         self._standing.watch(served)
         self._flips.watch(served.site)
+
+    def watch_monitor(self, sites: Sequence[Site], tallies: Callable[[], MonitorTallies]) -> None:
+        """Show what the monitor of these sites counts."""
+        self.registry.register(MonitoringCollector(sites, tallies))
 
     def on_event(self, event: Event) -> None:
         """A listener. Any thread may call it; it never raises."""
