@@ -1,0 +1,63 @@
+"""What is known of a version's drift at one moment, for those who show it: the proto's messages of the same names, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from model_sidecar.release.baseline import StreamKind
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.names import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftBin:
+    """One bin of a stream: its share of the baseline's rows, and of the last hour's."""
+
+    label: str
+    baseline_share: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftStream:
+    """One stream; the fields are those of the message (proto/model_sidecar/v1/feedback.proto).
+
+    Attributes:
+        direction: "up" or "down" for values, "more" or "less" for shares of rows; "" while nothing speaks for either.
+        size: how far the last hour's share is from the baseline's, where the most evidence points.
+    """
+
+    name: str
+    kind: StreamKind
+    baseline_rows: int
+    rows: int
+    evidence_log10: float
+    direction: str
+    size: float
+    alarm: bool
+    bins: tuple[DriftBin, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDrift:
+    """A version's drift; the fields are those of the message.
+
+    Attributes:
+        alarm_since: None: no alarm.
+        cause: the stream that says most; "" while none says anything.
+    """
+
+    version: Version
+    manifest_sha256: Digest
+    baseline_rows: int
+    band: float
+    rows: int
+    evidence_log10: float
+    threshold_log10: float
+    alarm_since: datetime | None
+    cause: str
+    cause_kind: StreamKind | None
+    summary: str
+    streams: tuple[DriftStream, ...]
+    notes: tuple[str, ...]
