@@ -72,37 +72,41 @@ class BandDetector:
         inside = np.stack([k, n - k], axis=1)[:, :, None]
         outside = np.stack([n - k, k], axis=1)[:, :, None]
         reaches = self._reaches[:, None, :]
-        before = np.logaddexp(0.0, self._logs) if new_tick else self._logs
+        # A cell of which no row tells has no tick: it would gain evidence of nothing by waiting.
+        begun = np.logaddexp(0.0, self._logs) if new_tick else self._logs
+        before = np.where((n > 0)[:, None, None], begun, self._logs)
         ratio = inside * np.log1p(self._odds[:, :, None] * reaches) + outside * np.log1p(-reaches)
         self._logs = (before + ratio).astype(np.float32)
 
     def by_side(self) -> Floats:
-        """(cells, 2) the natural logarithm of each side's evidence: the mean over its alternatives."""
+        """(cells, 2) the natural logarithm of each side's evidence: the mean over its alternatives; -inf if not watched."""
         logs = self._logs.astype(np.float64)
-        return np.logaddexp.reduce(logs, axis=2) - math.log(logs.shape[2])
+        means = np.logaddexp.reduce(logs, axis=2) - math.log(logs.shape[2])
+        return np.where(self.weights > 0, means, -np.inf)
 
     def total(self) -> float:
         """The natural logarithm of all evidence: the weighted mean."""
         return weighted(self.by_side(), self.weights)
 
-    def likely_share(self, cell: int, side: int) -> float:
-        """The share of the event that the evidence speaks for: the alternatives' mean, weighted by what each has."""
-        logs = self._logs[cell, side].astype(np.float64)
-        odds = self._odds[cell, side]
-        edge = 1.0 / (1.0 + odds)
-        if not np.isfinite(logs).any():
-            return float(edge if side == 0 else 1.0 - edge)
-        weights = np.exp(logs - logs.max())
-        share = float(edge + (1.0 - edge) * (self._reaches[cell] @ weights) / weights.sum())
-        return share if side == 0 else 1.0 - share
+    def likely_shares(self) -> Floats:
+        """(cells, 2) the share that each side's evidence speaks for: its alternatives' mean, weighted by what each has."""
+        logs = self._logs.astype(np.float64)
+        tops = logs.max(axis=2, keepdims=True)
+        weights = np.exp(np.where(np.isfinite(tops), logs - np.where(np.isfinite(tops), tops, 0.0), 0.0))
+        reached = (weights * self._reaches[:, None, :]).sum(axis=2) / weights.sum(axis=2)
+        edges = 1.0 / (1.0 + self._odds)
+        shares: Floats = edges + (1.0 - edges) * reached
+        shares[:, 1] = 1.0 - shares[:, 1]
+        return shares
 
 
 def weighted(logs: Floats, weights: NDArray[np.floating]) -> float:
-    """The logarithm of the weighted sum of what these are logarithms of; -inf of nothing."""
+    """The logarithm of the weighted mean of what these are logarithms of; -inf of nothing."""
     counted = weights > 0
     if not counted.any():
         return -math.inf
-    return float(np.logaddexp.reduce(logs[counted] + np.log(weights[counted], dtype=np.float64)))
+    chosen = weights[counted].astype(np.float64)
+    return float(np.logaddexp.reduce(logs[counted] + np.log(chosen))) - math.log(chosen.sum())
 
 
 class RateDetector:

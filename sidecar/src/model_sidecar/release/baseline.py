@@ -16,6 +16,9 @@ MAX_FEATURES = 64
 MAX_CLASSES = 32
 """Classes with a share of their own, the most frequent ones; the others are one."""
 
+ANSWER_BINS = 16
+"""Answers are sorted into so many bins by a hash: where nearly all fall into one, nearly all are the same answer."""
+
 
 class StreamKind(StrEnum):
     """What a stream is about."""
@@ -87,7 +90,7 @@ class Baseline:
         streams: the columns: features in the input's order, then score and confidence where there are any.
         classes: of a classification; None otherwise.
         nonfinite: rows of which an output held NaN or infinity.
-        repeated: the probability that two different rows have exactly the same prediction, score and confidence.
+        commonest: of rows sorted into ANSWER_BINS by a hash of their answers, how many were in the fullest bin.
         calibration: for a classification with confidences whose truth was given; None otherwise.
         error_q90: nine in ten predictions of a regression were no farther from the truth than this; None likewise.
     """
@@ -96,7 +99,7 @@ class Baseline:
     streams: tuple[StreamBaseline, ...] = ()
     classes: Classes | None = None
     nonfinite: int = 0
-    repeated: float = 0.0
+    commonest: int = 0
     calibration: Calibration | None = None
     error_q90: float | None = None
 

@@ -1,0 +1,94 @@
+"""Drift: every version that answers here, watched for having left what it was published with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from model_sidecar.config import MonitorSettings
+from model_sidecar.events import Site
+from model_sidecar.monitor.drift_report import VersionDrift
+from model_sidecar.monitor.drift_watch import DriftWatch
+from model_sidecar.monitor.drift_words import report
+from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.monitor.streams import Counts, Stream
+from model_sidecar.release.digests import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class BinTotals:
+    """All counts of a version since it is watched, (bins,), and whose bins they are."""
+
+    watched: Watched
+    streams: tuple[Stream, ...]
+    counts: Counts
+
+
+class Drift:
+    """An observer with a watch for each version; `observe` is for one thread, everything else for any."""
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Begin with no version.
+
+        Args:
+            settings: band, budget and thinning.
+            clock: seconds that never go back.
+            wall_clock: the time for people.
+        """
+        self._settings = settings
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._lock = threading.Lock()  # guards the dict and what every watch in it holds; never held for long
+        self._watches: dict[tuple[Site, Digest], DriftWatch] = {}
+
+    def observe(self, watched: Watched, readings: Readings) -> None:
+        """Take in one tick's rows of one version, or a part of them."""
+        key = (watched.site, watched.manifest)
+        watch = self._watches.get(key) or self._begin(watched)
+        with self._lock:
+            watch.observe(readings, now_s=self._clock(), now=self._wall_clock())
+
+    def snapshot(self, site: Site) -> tuple[VersionDrift, ...]:
+        """What is known of each version that is watched there, the one that was watched last first."""
+        now_s = self._clock()
+        with self._lock:
+            known = [(each, each.evidence(now_s)) for each in self._of(site)]
+        return tuple(report(watch, evidence) for watch, evidence in known)
+
+    def totals(self, site: Site) -> tuple[BinTotals, ...]:
+        """All counts of each version that is watched there, for counters; in the order of `snapshot`."""
+        now_s = self._clock()
+        with self._lock:
+            return tuple(
+                BinTotals(each.watched, each.streams.streams, each.evidence(now_s).totals)
+                for each in self._of(site)
+            )
+
+    def retain(self, site: Site, manifests: Collection[Digest]) -> None:
+        """Forget the versions of this site but these: they are not resident any more."""
+        with self._lock:
+            for key in [key for key in self._watches if key[0] == site and key[1] not in manifests]:
+                del self._watches[key]
+
+    def _begin(self, watched: Watched) -> DriftWatch:
+        watch = DriftWatch(
+            watched,
+            band=self._settings.drift_band,
+            budget_s=self._settings.drift_budget_s,
+            thin_s=self._settings.thin_s,
+        )
+        with self._lock:
+            self._watches[watched.site, watched.manifest] = watch
+        return watch
+
+    def _of(self, site: Site) -> list[DriftWatch]:
+        return [watch for (of, _), watch in reversed(self._watches.items()) if of == site]

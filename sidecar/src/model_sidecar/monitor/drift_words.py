@@ -1,0 +1,182 @@
+"""A version's drift, said for people: each stream's shares and direction, the cause of an alarm in a sentence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_sidecar.monitor.bands import margin, widened
+from model_sidecar.monitor.drift_report import DriftBin, DriftStream, VersionDrift
+from model_sidecar.monitor.drift_watch import DriftWatch, Evidence
+from model_sidecar.monitor.evidence import weighted
+from model_sidecar.monitor.streams import OUTPUT, Stream
+from model_sidecar.release.baseline import ENOUGH_ROWS, MAX_FEATURES, StreamKind
+
+_VALUES = (StreamKind.FEATURE, StreamKind.SCORE, StreamKind.CONFIDENCE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tip:
+    """Where one stream's evidence points most.
+
+    Attributes:
+        logarithm: of that side's evidence.
+        label: the event in words.
+        share, expected: of rows in it, likely now, and in the baseline.
+        high: whether there are more of them than the band allows, not fewer.
+    """
+
+    logarithm: float
+    label: str
+    share: float
+    expected: float
+    high: bool
+
+
+def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
+    """A version's drift at one moment."""
+    watched, streams = watch.watched, watch.streams.streams
+    own = [_own_evidence(watch, evidence, at) for at in range(len(streams))]
+    tips = [_tip(watch, evidence, at) for at in range(len(streams))]
+    alarm = evidence.alarm_since is not None
+    top = max(range(len(streams)), key=own.__getitem__)
+    speaks = own[top] > 0
+    rows = watched.baseline.rows if watched.baseline is not None else 0
+    return VersionDrift(
+        version=watched.version,
+        manifest_sha256=watched.manifest,
+        baseline_rows=rows,
+        band=watch.band + (margin(rows) if rows else 0.0),
+        rows=evidence.rows,
+        evidence_log10=_log10(evidence.total),
+        threshold_log10=evidence.threshold / math.log(10),
+        alarm_since=evidence.alarm_since,
+        cause=streams[top].name if speaks else "",
+        cause_kind=streams[top].kind if speaks else None,
+        summary=_summary(streams[top], tips[top], evidence) if speaks else _quiet(evidence),
+        streams=tuple(
+            DriftStream(
+                name=each.name,
+                kind=each.kind,
+                baseline_rows=each.rows,
+                rows=int(evidence.hour[each.first : each.end].sum()),
+                evidence_log10=_log10(own[at]),
+                direction=_direction(each, tips[at]) if own[at] > 0 else "",
+                size=abs(tips[at].share - tips[at].expected) if own[at] > 0 else 0.0,
+                alarm=alarm and (at == top or own[at] >= evidence.threshold),
+                bins=_bins(each, evidence.hour[each.first : each.end]),
+            )
+            for at, each in enumerate(streams)
+        ),
+        notes=_notes(watch),
+    )
+
+
+def _own_evidence(watch: DriftWatch, evidence: Evidence, at: int) -> float:
+    """The logarithm of one stream's evidence, as if it were watched alone: the mean over its cells."""
+    cells = watch.bands.stream == at
+    return weighted(evidence.sides[cells], evidence.weights[cells])
+
+
+def _tip(watch: DriftWatch, evidence: Evidence, at: int) -> _Tip:
+    cells = np.flatnonzero(watch.bands.stream == at)
+    if not len(cells):
+        return _Tip(-math.inf, "", 0.0, 0.0, high=True)
+    place, side = np.unravel_index(int(evidence.sides[cells].argmax()), (len(cells), 2))
+    cell = cells[place]
+    stream = watch.streams.streams[at]
+    return _Tip(
+        logarithm=float(evidence.sides[cell, side]),
+        label=stream.labels[int(watch.bands.end[cell]) - 1 - stream.first],
+        share=float(evidence.likely[cell, side]),
+        expected=float(watch.bands.share[cell]),
+        high=bool(side == 0),
+    )
+
+
+def _direction(stream: Stream, tip: _Tip) -> str:
+    if stream.kind in _VALUES:
+        return "down" if tip.high else "up"  # more rows at or below a cut are smaller values
+    return "more" if tip.high else "less"
+
+
+def _summary(stream: Stream, tip: _Tip, evidence: Evidence) -> str:
+    now, then = f"about {tip.share:.1%} of rows", f"{tip.expected:.1%} in the baseline"
+    match stream.kind:
+        case StreamKind.FEATURE | StreamKind.SCORE | StreamKind.CONFIDENCE:
+            said = (
+                f"{_column_name(stream)} has moved {_direction(stream, tip)}: {now} are {tip.label}, {then}"
+            )
+        case StreamKind.CLASS:
+            said = f"class {tip.label} is predicted {'more' if tip.high else 'less'} often: {now}, {then}"
+        case StreamKind.NONFINITE:
+            what = "an output" if stream.name == OUTPUT else _column_name(stream)
+            said = f"{what} is NaN or infinite in {now}, {then}"
+        case StreamKind.RANGE:
+            said = f"{_column_name(stream)} is outside of what the baseline had, {stream.labels[0]}, in {now}"
+        case StreamKind.CONSTANT:
+            said = f"different inputs get the same answer: {now}, {then}"
+    return said if evidence.alarm_since is not None else f"no alarm; most evidence: {said}"
+
+
+def _column_name(stream: Stream) -> str:
+    outputs = (StreamKind.SCORE.value, StreamKind.CONFIDENCE.value)
+    return (
+        f"the {stream.name}"
+        if stream.name in outputs and stream.kind is not StreamKind.FEATURE
+        else f"feature {stream.name}"
+    )
+
+
+def _quiet(evidence: Evidence) -> str:
+    return "no drift" if evidence.rows else "no rows yet"
+
+
+def _bins(stream: Stream, hour: NDArray[np.int64]) -> tuple[DriftBin, ...]:
+    rows = max(int(hour.sum()), 1)
+    if stream.kind is StreamKind.CONSTANT:
+        share, was = hour.max() / rows, stream.reference[0] / max(stream.rows, 1)
+        return (
+            DriftBin(label="the most common answers", baseline_share=was, share=float(share)),
+            DriftBin(
+                label="others",
+                baseline_share=1 - was if stream.rows else 0.0,
+                share=float(hour.sum() / rows - share),
+            ),
+        )
+    return tuple(
+        DriftBin(label=label, baseline_share=reference / max(stream.rows, 1), share=count / rows)
+        for label, reference, count in zip(stream.labels, stream.reference, hour.tolist(), strict=True)
+    )
+
+
+def _notes(watch: DriftWatch) -> tuple[str, ...]:
+    baseline, notes = watch.watched.baseline, []
+    if baseline is None:
+        notes.append(
+            "published without a baseline: only outputs that are not finite or all the same are watched; publish with "
+            "--baseline-data"
+        )
+        return tuple(notes)
+    if baseline.rows < ENOUGH_ROWS:
+        notes.append(
+            f"the baseline has {baseline.rows} rows: with fewer than {ENOUGH_ROWS} the band is widened, by "
+            f"{widened(baseline.rows):.3f}"
+        )
+    if len(watch.watched.features) > MAX_FEATURES:
+        notes.append(
+            f"the input has {len(watch.watched.features)} columns: {MAX_FEATURES} of them, evenly spaced, are watched"
+        )
+    if watch.streams.missing:
+        some = ", ".join(watch.streams.missing[:3])
+        notes.append(
+            f"the baseline has {len(watch.streams.missing)} features that the input has not ({some})"
+        )
+    return tuple(notes)
+
+
+def _log10(logarithm: float) -> float:
+    return max(logarithm / math.log(10), 0.0)
