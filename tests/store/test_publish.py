@@ -26,6 +26,8 @@ from model_sidecar.errors import (
     SidecarError,
     VerificationError,
 )
+from model_sidecar.release.baseline import Baseline
+from model_sidecar.release.baseline_reading import write_baseline
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import OutputRoles, Role
 from model_sidecar.release.names import ModelName, Version
@@ -127,7 +129,7 @@ def test_a_published_version_is_one_that_serve_takes(bench: Bench) -> None:
 def test_what_is_published_satisfies_the_schema(bench: Bench) -> None:
     """The manifest that publish writes is one to the shipped JSON Schema."""
     bench.put("preprocessing.onnx", models.add_constant_before(1.0))
-    bench.put("baseline.json", b"{}")
+    bench.put("baseline.json", write_baseline(Baseline(1000)))
     schema = json.loads(package_files("model_sidecar.release").joinpath("manifest.schema.json").read_bytes())
     errors = [
         error.message for error in Draft202012Validator(schema).iter_errors(bench.written(bench.publish()))

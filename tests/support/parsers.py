@@ -35,6 +35,7 @@ from model_sidecar.ledger.record import decode, encode
 from model_sidecar.model.anatomy import walk
 from model_sidecar.model.golden import examples_in, write_examples
 from model_sidecar.release import strict_json
+from model_sidecar.release.baseline_reading import parse_baseline, write_baseline
 from model_sidecar.release.manifest_reading import parse_manifest
 from model_sidecar.release.names import parse_environment, parse_model, parse_version
 from model_sidecar.release.pointer import parse_pointer
@@ -60,6 +61,12 @@ REFUSED, TAKEN = "refused", "taken"
 def manifest(content: bytes) -> None:
     """manifest.json."""
     parse_manifest(content)
+
+
+def baseline(content: bytes) -> None:
+    """baseline.json; what was read is read again after it was written."""
+    found = parse_baseline(content)
+    assert parse_baseline(write_baseline(found)) == found
 
 
 def record(content: bytes) -> None:
@@ -243,6 +250,7 @@ PARSERS: Mapping[str, Parser] = {
     each.read.__name__: each
     for each in (
         Parser(manifest, (VerificationError,)),
+        Parser(baseline, (VerificationError,), Reason.BASELINE_INVALID),
         Parser(record, (StoreError,), Reason.LEDGER_INVALID),
         Parser(remembered, ()),
         Parser(pointer, (VerificationError,), Reason.POINTER_INVALID),

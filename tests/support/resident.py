@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import NotFoundError, Reason, SidecarError, VerificationError
 from model_sidecar.model.brake import Brake
+from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.manifest_reading import parse_manifest
@@ -48,6 +49,7 @@ class Adder:
         self.loaded_at = datetime.now(UTC)
         self.cost_s = 1e-6
         self.warm_bytes = 8
+        self.baseline: Baseline | None = None
         self.constant = constant
         self.closed = threading.Event()
 

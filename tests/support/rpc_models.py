@@ -15,6 +15,7 @@ from support.resident import manifest_of
 
 from model_sidecar.errors import DeadlineOverError
 from model_sidecar.model.brake import Brake
+from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.names import ModelName
 from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
 
@@ -57,6 +58,7 @@ class ComputedModel:
         self.manifest = manifest_of(version, salt=str(signature))
         self.version = self.manifest.version
         self.signature = signature
+        self.baseline: Baseline | None = None
         self.loaded_at = datetime.now(UTC)
         self.cost_s = cost_s
         self.warm_bytes = warm_bytes

@@ -10,10 +10,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from support import manifests, models
 from support.ledgers import A, B, chain
+from support.streams import classification_baseline
 
 from model_sidecar.ledger.face import render
 from model_sidecar.ledger.record import encode
 from model_sidecar.model.golden import Example, write_examples
+from model_sidecar.release.baseline import Baseline
+from model_sidecar.release.baseline_reading import write_baseline
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.tensors import Datatype
 from model_sidecar.rpc.elements import TYPED_LIST
@@ -77,6 +80,7 @@ TOKENS: tuple[bytes, ...] = (
 def seeds() -> Mapping[str, Sequence[bytes]]:
     """By parser (see `support.parsers`)."""
     return {
+        "baseline": [write_baseline(classification_baseline()), write_baseline(Baseline(1))],
         "manifest": [manifests.content(manifests.nine_fields()), manifests.content(manifests.full_form())],
         "record": (records := [encode(each) for each in chain(A, B, A)]),
         "remembered": [b"".join(digest_of(each).encode() + b" " + each for each in records), b""],

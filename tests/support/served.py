@@ -17,6 +17,7 @@ from model_sidecar.events import Event, Published, Released, Site
 from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.record import Action
 from model_sidecar.model.brake import Brake
+from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import FileEntry, Manifest, Role
 from model_sidecar.release.names import ModelName, Version
@@ -46,6 +47,7 @@ class StillModel:
     cost_s: float = 0.0001
     warm_bytes: int = 1 << 20
     signature: Signature = SIGNATURE
+    baseline: Baseline | None = None
 
     @property
     def manifest(self) -> Manifest:

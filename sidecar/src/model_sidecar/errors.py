@@ -68,6 +68,7 @@ class Reason(StrEnum):
     SCHEMA_CHANGED = "SCHEMA_CHANGED"
     GOLDEN_INVALID = "GOLDEN_INVALID"
     GOLDEN_MISMATCH = "GOLDEN_MISMATCH"
+    BASELINE_INVALID = "BASELINE_INVALID"
     OUTPUT_NOT_FINITE = "OUTPUT_NOT_FINITE"
     # verification: what they do to the process that runs them
     MODEL_CRASHED = "MODEL_CRASHED"

@@ -39,7 +39,7 @@ def answered(loaded: LoadedModel, golden_inputs: Path) -> list[Example]:
     specs = {spec.name: spec for spec in loaded.signature.inputs}
     examples = []
     for asked in examples_in(_prefixed(golden_inputs), name=golden_inputs.name, outputs=False):
-        inputs = {name: _fitted(array, specs.get(name)) for name, array in asked.inputs.items()}
+        inputs = {name: fitted(array, specs.get(name)) for name, array in asked.inputs.items()}
         check_examples([Example(inputs, {})], loaded.signature, name=golden_inputs.name)
         try:
             outputs = loaded.run(inputs, timeout_s=TIMEOUT_S)
@@ -93,12 +93,12 @@ def _prefixed(path: Path) -> io.BytesIO:
     return prefixed
 
 
-def _fitted(array: NDArray[Any], spec: TensorSpec | None) -> NDArray[Any]:
+def fitted(array: NDArray[Any], spec: TensorSpec | None) -> NDArray[Any]:
     """The array in the model's width of number: numpy makes 64-bit ones where nobody says otherwise."""
     if spec is None or array.dtype.kind != spec.datatype.numpy.kind or array.dtype.kind not in "fiu":
         return array
-    fitted = array.astype(spec.datatype.numpy)
-    return fitted if array.dtype.kind == "f" or np.array_equal(fitted, array) else array
+    narrow = array.astype(spec.datatype.numpy)
+    return narrow if array.dtype.kind == "f" or np.array_equal(narrow, array) else array
 
 
 def _finite(outputs: Arrays, golden_inputs: Path) -> Arrays:

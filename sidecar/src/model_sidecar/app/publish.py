@@ -11,15 +11,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model_sidecar.app.baselines import counted, warnings_of
 from model_sidecar.app.builds import Build, read_build
 from model_sidecar.app.contact import Contact
 from model_sidecar.app.golden_inputs import answered, rehearse_made, rows_of
 from model_sidecar.disk.faults import store_faults
 from model_sidecar.errors import InvalidRequestError, VerificationError
+from model_sidecar.model.baselines import baseline_in
 from model_sidecar.model.golden import write_examples
 from model_sidecar.model.loaded import LoadedModel
 from model_sidecar.model.loader import load
 from model_sidecar.model.rehearsal import rehearse
+from model_sidecar.release.baseline import Baseline as Reference
+from model_sidecar.release.baseline_reading import write_baseline
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import (
     BASELINE,
@@ -66,6 +70,7 @@ class Published:
         manifest: its identity.
         golden_examples: how many it reproduced; 0 where it has none.
         golden_rows: how many rows the calls of `golden_inputs` have; None where no examples were made of any.
+        baseline: what later traffic is compared with; None where it has none.
     """
 
     model: ModelName
@@ -76,6 +81,7 @@ class Published:
     signature: Signature
     golden_examples: int
     golden_rows: int | None
+    baseline: Reference | None
     warnings: tuple[str, ...]
 
 
@@ -87,6 +93,7 @@ def publish(
     version: Version,
     facts: PublishFacts,
     golden_inputs: Path | None = None,
+    baseline_data: Path | None = None,
     allow_external_data: bool = False,
     contact: Contact | None = None,
 ) -> Published:
@@ -100,12 +107,14 @@ def publish(
         facts: what goes into the manifest, before what the build's own manifest says.
         golden_inputs: an `.npz` file of arrays `<input>` or `input:<input>`, further calls `@2`, `@3`; what the model
             answers to them becomes the golden examples.
+        baseline_data: an `.npz` file of arrays named as the inputs, many rows each; with what the model answers to them
+            they become the baseline. An array `truth` says what was true of each row.
         allow_external_data: whether weights may stand in files of their own.
         contact: has the model tried in a child process first; None for a model that is trusted not to end this one.
 
     Raises:
         NotFoundError: there is no build.
-        InvalidRequestError: `golden_inputs` where the build has golden examples; a `rollback_target` that is no name.
+        InvalidRequestError: `golden_inputs` or `baseline_data` where the build has golden examples or a baseline; a `rollback_target` that is no name.
         VerificationError: `serve` would refuse it, or the build contradicts itself or `facts`. Nothing was published.
         RefusedError: VERSION_EXISTS.
         StoreError: the build cannot be read, or the store cannot be written. Nothing was published.
@@ -116,6 +125,10 @@ def publish(
     if golden_inputs is not None and GOLDEN in build.roles:
         raise InvalidRequestError(
             f"{build_dir} holds {GOLDEN}, so {golden_inputs} is one too many: leave one of the two away"
+        )
+    if baseline_data is not None and BASELINE in build.roles:
+        raise InvalidRequestError(
+            f"{build_dir} holds {BASELINE}, so {baseline_data} is one too many: leave one of the two away"
         )
     with stage(store.layout, model=model, version=version) as staging:
         files = {
@@ -129,16 +142,27 @@ def publish(
         )
         if contact is not None:
             _survived(staging, contact, allow_external_data=allow_external_data)
-        with _loaded(staging, allow_external_data=allow_external_data) as (loaded, _):
+        with _loaded(staging, allow_external_data=allow_external_data) as (loaded, first):
+            baseline = baseline_in(first.files[BASELINE]) if BASELINE in first.files else None
             made = None if golden_inputs is None else answered(loaded, golden_inputs)
             if made is not None:
                 files[GOLDEN] = staging.write(GOLDEN, write_examples(made), role=Role.GOLDEN)
-            fields = _completed(fields, files, loaded.signature)
-        staging.write(MANIFEST, _json(fields))
+            completed = _completed(fields, files, loaded.signature, baseline)
+        staging.write(MANIFEST, _json(completed))
+        if baseline_data is not None:
+            # Which output is the prediction, and what the columns are called, the completed manifest says.
+            with _loaded(staging, allow_external_data=allow_external_data) as (loaded, _):
+                baseline = counted(loaded, baseline_data)
+            files[BASELINE] = staging.write(BASELINE, write_baseline(baseline), role=Role.BASELINE)
+            completed = _completed(fields, files, loaded.signature, baseline)
+            staging.write(MANIFEST, _json(completed))
         # From here on exactly what serve does with it.
         with _loaded(staging, allow_external_data=allow_external_data) as (loaded, verified):
             rehearsal = rehearse(loaded, verified) if made is None else rehearse_made(loaded, verified)
-        warnings = _warnings(fields, rehearsal.examples, store.versions(model))
+        warnings = (
+            *_warnings(completed, rehearsal.examples, store.versions(model)),
+            *warnings_of(baseline),
+        )
         staging.commit()
         return Published(
             model=model,
@@ -149,6 +173,7 @@ def publish(
             signature=loaded.signature,
             golden_examples=rehearsal.examples,
             golden_rows=None if made is None else rows_of(made),
+            baseline=baseline,
             warnings=warnings,
         )
 
@@ -199,7 +224,10 @@ def _fields(
 
 
 def _completed(
-    fields: Mapping[str, Any], files: Mapping[str, FileEntry], signature: Signature
+    fields: Mapping[str, Any],
+    files: Mapping[str, FileEntry],
+    signature: Signature,
+    baseline: Reference | None,
 ) -> dict[str, Any]:
     """The fields of the full form. What the build's own manifest says of these stands, and is verified like all else."""
     completed = {
@@ -210,8 +238,8 @@ def _completed(
     }
     if GOLDEN in files:
         completed["golden"] = _joined(asdict(Golden(GOLDEN)), fields.get("golden", {}))
-    if BASELINE in files:
-        completed["baseline"] = _joined({"path": BASELINE}, fields.get("baseline", {}))
+    if baseline is not None:
+        completed["baseline"] = _joined({"path": BASELINE, "rows": baseline.rows}, fields.get("baseline", {}))
     return completed
 
 

@@ -14,6 +14,7 @@ from model_sidecar.app.training_date import parse_training_date
 from model_sidecar.cli.exits import told
 from model_sidecar.cli.options import Parsed, config_option, option
 from model_sidecar.errors import ConfigurationError
+from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.names import ModelName, Version, parse_model, parse_version
 
 _VERSION = Parsed("version", parse_version)
@@ -61,6 +62,11 @@ def _each_once(
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Make golden examples of these inputs (.npz).",
 )
+@option(
+    "--baseline-data",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Make the baseline of these inputs (.npz), 20,000 rows or more; an array `truth` may stand beside them.",
+)
 @option("--allow-external-data", is_flag=True, help="Accept weights in files of their own.")
 @option("--data-snapshot-id", help="The data that it was trained on.")
 @option(
@@ -90,6 +96,7 @@ def command(
     model: ModelName,
     version: Version,
     golden_inputs: Path | None,
+    baseline_data: Path | None,
     metrics: tuple[tuple[str, float], ...],
     rollback_target: Version | None,
     output: str,
@@ -114,6 +121,7 @@ def command(
             version=version,
             facts=PublishFacts(metrics=dict(metrics), rollback_target=rollback_target, **facts),
             golden_inputs=golden_inputs,
+            baseline_data=baseline_data,
             allow_external_data=allow_external_data,
             contact=first_contact(allow_external_data=allow_external_data),
         )
@@ -131,6 +139,7 @@ def command(
                         "inputs": [str(spec) for spec in published.signature.inputs],
                         "outputs": [str(spec) for spec in published.signature.outputs],
                         "golden_examples": published.golden_examples,
+                        "baseline_rows": published.baseline.rows if published.baseline is not None else 0,
                     }
                 )
             )
@@ -141,6 +150,7 @@ def command(
         for spec in published.signature.outputs:
             click.echo(f"output     {spec}")
         click.echo(f"golden     {_checked(published.golden_examples, published.golden_rows)}")
+        click.echo(f"baseline   {_compared(published.baseline)}")
         files = counted(len(published.files), "file")
         click.echo(f"published  {model} {version}  {files}, {counted(size, 'byte')}  {published.manifest}")
         click.echo(f"next: sidecarctl deploy {model} {version} --environment prod --reason '…'", err=True)
@@ -153,3 +163,11 @@ def _checked(examples: int, rows: int | None) -> str:
         return agreeing(examples)
     calls = f"{counted(examples, 'call')} with {counted(rows, 'row')}"
     return f"{calls} made into {counted(examples, 'example')}; asked again, the model answers the same"
+
+
+def _compared(baseline: Baseline | None) -> str:
+    if baseline is None:
+        return "none: there will be nothing to compare its traffic with"
+    columns = counted(len(baseline.streams), "column")
+    true = ", and how often it was right" if baseline.calibration is not None else ""
+    return f"{counted(baseline.rows, 'row')}, {columns}{true}"

@@ -15,6 +15,7 @@ from model_sidecar.errors import DeadlineOverError, InferenceFailedError, Invali
 from model_sidecar.model.brake import Brake
 from model_sidecar.model.graph import Graph
 from model_sidecar.model.memory import give_back
+from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Arrays, Signature
@@ -33,6 +34,7 @@ class LoadedModel:
         signature: what it takes and gives, preprocessing included.
         loaded_at: when it was loaded, UTC.
         cost_s: seconds that one call takes; measured by rehearsal, ASSUMED_COST_S before.
+        baseline: what it saw and said where it was published; None where nobody told, or it cannot be read.
         warm_bytes: how many bytes of input that call was given; 0 where none was measured.
     """
 
@@ -45,11 +47,13 @@ class LoadedModel:
         signature: Signature,
         graph: Graph,
         preprocessing: Graph | None,
+        baseline: Baseline | None = None,
     ) -> None:
         self.model = model
         self.version = version
         self.manifest = manifest
         self.signature = signature
+        self.baseline = baseline
         self.loaded_at = datetime.datetime.now(datetime.UTC)
         self.cost_s = ASSUMED_COST_S
         self.warm_bytes = 0

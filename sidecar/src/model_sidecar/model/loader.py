@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,12 +11,16 @@ from pathlib import Path
 
 from model_sidecar.errors import Reason, StoreError, VerificationError
 from model_sidecar.model.anatomy import Anatomy, dissect
+from model_sidecar.model.baselines import baseline_of_version
 from model_sidecar.model.graph import Graph
 from model_sidecar.model.loaded import LoadedModel
 from model_sidecar.model.memory import give_back
 from model_sidecar.model.signature import check_promise, joined
+from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.manifest import MODEL, PREPROCESSING
 from model_sidecar.store.verifying import VerifiedVersion
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -63,7 +68,17 @@ def load(
         signature=signature,
         graph=graph,
         preprocessing=preprocessing,
+        baseline=_baseline(verified),
     )
+
+
+def _baseline(verified: VerifiedVersion) -> Baseline | None:
+    """What there is to compare with. One that cannot be read is no reason not to answer: `publish` refuses it."""
+    try:
+        return baseline_of_version(verified)
+    except VerificationError as error:
+        log.warning("version %s is watched without its baseline: %s", verified.version, error)
+        return None
 
 
 @contextmanager

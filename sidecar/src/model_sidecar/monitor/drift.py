@@ -13,9 +13,12 @@ from model_sidecar.events import Site
 from model_sidecar.monitor.drift_report import VersionDrift
 from model_sidecar.monitor.drift_watch import DriftWatch
 from model_sidecar.monitor.drift_words import report
-from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.monitor.readings import Readings, Watched, WatchedKey
 from model_sidecar.monitor.streams import Counts, Stream
 from model_sidecar.release.digests import Digest
+
+_MOST = 64
+"""Versions at once; of more, those that are watched longest are forgotten. Resident are two of each model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,11 @@ class Drift:
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()  # guards the dict and what every watch in it holds; never held for long
-        self._watches: dict[tuple[Site, Digest], DriftWatch] = {}
+        self._watches: dict[WatchedKey, DriftWatch] = {}
 
     def observe(self, watched: Watched, readings: Readings) -> None:
         """Take in one tick's rows of one version, or a part of them."""
-        key = (watched.site, watched.manifest)
-        watch = self._watches.get(key) or self._begin(watched)
+        watch = self._watches.get(watched.key) or self._begin(watched)
         with self._lock:
             watch.observe(readings, now_s=self._clock(), now=self._wall_clock())
 
@@ -76,7 +78,7 @@ class Drift:
     def retain(self, site: Site, manifests: Collection[Digest]) -> None:
         """Forget the versions of this site but these: they are not resident any more."""
         with self._lock:
-            for key in [key for key in self._watches if key[0] == site and key[1] not in manifests]:
+            for key in [key for key in self._watches if key.site == site and key.manifest not in manifests]:
                 del self._watches[key]
 
     def _begin(self, watched: Watched) -> DriftWatch:
@@ -87,8 +89,10 @@ class Drift:
             thin_s=self._settings.thin_s,
         )
         with self._lock:
-            self._watches[watched.site, watched.manifest] = watch
+            while len(self._watches) >= _MOST:
+                del self._watches[next(iter(self._watches))]
+            self._watches[watched.key] = watch
         return watch
 
     def _of(self, site: Site) -> list[DriftWatch]:
-        return [watch for (of, _), watch in reversed(self._watches.items()) if of == site]
+        return [watch for key, watch in reversed(self._watches.items()) if key.site == site]

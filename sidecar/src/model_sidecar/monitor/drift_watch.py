@@ -133,8 +133,11 @@ class DriftWatch:
         )
 
     def _fresh(self, readings: Readings, now_s: float) -> NDArray[np.bool_]:
-        if not len(self._asks):
-            return np.ones(len(readings.ids), dtype=np.bool_)
+        rows, columns = readings.features.shape
+        if columns < len(self.watched.features):  # answers that were given elsewhere: to what, nobody knows
+            return np.zeros(rows, dtype=np.bool_)
+        if not columns:
+            return np.ones(rows, dtype=np.bool_)
         return self._asked.take(inputs_hash(readings.features[:, self._asks]), now_s)
 
     def _settle(self, counts: NDArray[np.int64], rows: int, now_s: float) -> None:

@@ -106,9 +106,11 @@ class Streams:
         self._nonfinite_first = self._lay_one(
             StreamKind.NONFINITE, ("finite", "not finite"), holes, baseline.rows
         )
-        # A class alone is the same again and again; how often it should be, only a baseline knows.
+        # A class alone is the same again and again; how often it should be, only a baseline knows. And where no input is
+        # seen, equal answers may be those to equal questions.
         self._constant_first: int | None = None
-        if watched.baseline or watched.roles.confidence or watched.roles.task == "regression":
+        fine = watched.baseline or watched.roles.confidence or watched.roles.task == "regression"
+        if fine and watched.features:
             labels = tuple(f"answers {number}" for number in range(1, ANSWER_BINS + 1))
             commonest = (baseline.commonest,) * ANSWER_BINS
             self._constant_first = self._lay_one(StreamKind.CONSTANT, labels, commonest, baseline.rows)

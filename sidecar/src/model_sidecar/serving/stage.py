@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import NotFoundError, Reason, RefusedError, UnavailableError
 from model_sidecar.model.brake import Brake
+from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Arrays, Signature
@@ -36,6 +37,8 @@ class Model(Protocol):
     def manifest(self) -> Manifest: ...
     @property
     def signature(self) -> Signature: ...
+    @property
+    def baseline(self) -> Baseline | None: ...
     @property
     def loaded_at(self) -> datetime: ...
     @property

@@ -1,0 +1,195 @@
+"""A baseline out of rows of inputs: the model answers them itself, and what it saw and said is counted."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_sidecar.app.golden_inputs import fitted
+from model_sidecar.disk.faults import store_faults
+from model_sidecar.errors import (
+    DeadlineOverError,
+    InferenceFailedError,
+    InvalidInputError,
+    Reason,
+    VerificationError,
+)
+from model_sidecar.events import Site
+from model_sidecar.model.loaded import LoadedModel
+from model_sidecar.model.rehearsal import TIMEOUT_S
+from model_sidecar.monitor.bands import margin, widened
+from model_sidecar.monitor.intake import Note
+from model_sidecar.monitor.reading import joined_up, read, sheet_of
+from model_sidecar.monitor.reference import baseline_of
+from model_sidecar.release.baseline import ENOUGH_ROWS, Baseline
+from model_sidecar.release.names import Environment
+from model_sidecar.release.tensors import Arrays, TensorSpec
+
+_TRUTH = "truth"
+_CALL_ROWS = 1024
+_CALL_BYTES = 16 << 20
+_NOBODYS_ID = f"{0:016x}-{0:08x}"
+
+
+def counted(loaded: LoadedModel, path: Path) -> Baseline:
+    """The baseline that the rows in this file make.
+
+    Args:
+        loaded: the model, with its completed manifest.
+        path: an `.npz` file with an array for each input, called as the input; the first dimension counts rows, and what
+            has no such dimension in the signature is given to every call as it is. `truth`, unless an input is called
+            so: what was true of each row, a class or a number.
+
+    Raises:
+        VerificationError: BASELINE_INVALID; the file is none, lacks an array, has one too many, or the model does not
+            take or cannot answer what it holds.
+        StoreError: the file cannot be read.
+    """
+    specs = {spec.name: spec for spec in loaded.signature.inputs}
+    arrays = {name: fitted(array, specs.get(name)) for name, array in _arrays(path).items()}
+    truth = None if _TRUTH in specs else arrays.pop(_TRUTH, None)
+    rows = _rows(arrays, specs, path)
+    sheet = sheet_of(Site(loaded.model, Environment("publish")), loaded, None)
+    pieces = []
+    for inputs, count in _calls(arrays, specs, rows):
+        try:
+            outputs = loaded.run(inputs, timeout_s=TIMEOUT_S)
+        except (InferenceFailedError, DeadlineOverError, InvalidInputError) as error:
+            raise _invalid(
+                f"the model cannot answer the rows of {path}: {error.__cause__ or error}"
+            ) from error
+        note = Note(sheet.watched.site, loaded, _NOBODYS_ID, inputs, outputs, count, None)
+        pieces.append(read(sheet, [note]))
+    readings = joined_up(pieces)
+    if len(readings.ids) != rows:
+        raise _invalid(f"{path} has {rows} rows, and the model took them for {len(readings.ids)}")
+    task = sheet.watched.roles.task
+    true = _truth(truth, rows, path)
+    if task == "regression" and true is not None and true.dtype == object:
+        raise _invalid(f"{path}: {_TRUTH!r} is text: expected numbers, as the model predicts")
+    return baseline_of(readings, sheet.watched.features, task=task, truth=true)
+
+
+def warnings_of(baseline: Baseline | None) -> tuple[str, ...]:
+    """What its publisher should know of a baseline."""
+    if baseline is None or baseline.rows >= ENOUGH_ROWS:
+        return ()
+    words = (
+        f"the baseline has {baseline.rows} rows: shares of so few are known to {margin(baseline.rows):.3f} only, so the "
+        f"band in which drift is no alarm is wider by {widened(baseline.rows):.3f} than with {ENOUGH_ROWS}; give more "
+        "rows to --baseline-data"
+    )
+    return (words,)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with store_faults(path), np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise _invalid(f"{path} is one array: expected an .npz file with an array for each input")
+            return {name: _as_ours(archive[name]) for name in archive.files}
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        UnicodeDecodeError,
+    ) as error:
+        raise _invalid(f"{path} is not an .npz file that can be read: {error}") from error
+
+
+def _as_ours(array: NDArray[Any]) -> NDArray[Any]:
+    match array.dtype.kind:
+        case "U":
+            return array.astype(object)
+        case "S":
+            return np.char.decode(array, "utf-8").astype(object)
+        case _:
+            return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+
+
+def _rows(arrays: Arrays, specs: Mapping[str, TensorSpec], path: Path) -> int:
+    """How many rows there are, the same in every array that has rows."""
+    known = ", ".join(repr(each) for each in specs)
+    for name in {**specs, **arrays}:
+        if name not in arrays:
+            raise _invalid(f"{path} has no array {name!r}: expected one for {specs[name]}")
+        if name not in specs:
+            raise _invalid(f"{path} has an array {name!r}: expected {known}, and perhaps {_TRUTH!r}")
+    counts: dict[str, int] = {}
+    for name, spec in specs.items():
+        array, row = arrays[name], _row(spec, specs)
+        wanted = spec.shape if row is None else (-1, *row)
+        if array.dtype != spec.datatype.numpy or not TensorSpec(name, spec.datatype, wanted).admits(
+            array.shape
+        ):
+            raise _invalid(
+                f"{path}: {name!r} is {array.dtype.str}{list(array.shape)}: expected {spec.datatype}{list(wanted)}"
+            )
+        if row is not None:
+            counts[name] = len(array)
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
+        raise _invalid(f"{path}: expected as many rows in each array; {found}")
+    rows = next(iter(counts.values()))
+    if not rows:
+        raise _invalid(f"{path} has no rows: expected {ENOUGH_ROWS} or more")
+    return rows
+
+
+def _in_batches(specs: Mapping[str, TensorSpec]) -> bool:
+    """Whether one call takes many rows: its first input's first dimension says so (`monitor.reading`)."""
+    return next(iter(specs.values())).shape[:1] == (-1,)
+
+
+def _row(spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> tuple[int, ...] | None:
+    """The shape of one row of this input in the file; None where it has no rows, but is the same in every call."""
+    if _in_batches(specs):
+        return spec.shape[1:] if spec.shape[:1] == (-1,) else None
+    return spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
+
+
+def _calls(
+    arrays: Arrays, specs: Mapping[str, TensorSpec], rows: int
+) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
+    """The inputs of each call, and how many rows they are."""
+    if not _in_batches(specs):
+        for at in range(rows):
+            yield {name: _one(arrays[name], at, spec) for name, spec in specs.items()}, 1
+        return
+    by_row = {name for name, spec in specs.items() if _row(spec, specs) is not None}
+    row_bytes = sum(arrays[name].nbytes for name in by_row) // rows
+    step = max(1, min(_CALL_ROWS, _CALL_BYTES // max(row_bytes, 1)))
+    for start in range(0, rows, step):
+        end = min(start + step, rows)
+        yield (
+            {name: arrays[name][start:end] if name in by_row else arrays[name] for name in specs},
+            end - start,
+        )
+
+
+def _one(array: NDArray[Any], at: int, spec: TensorSpec) -> NDArray[Any]:
+    return np.asarray(array[at : at + 1]).reshape(*((1,) if spec.shape[:1] == (1,) else ()), *array.shape[1:])
+
+
+def _truth(truth: NDArray[Any] | None, rows: int, path: Path) -> NDArray[Any] | None:
+    if truth is None:
+        return None
+    if truth.size != rows or truth.shape[:1] != (rows,):
+        raise _invalid(
+            f"{path}: {_TRUTH!r} is {list(truth.shape)}: expected one value for each of the {rows} rows"
+        )
+    if truth.dtype.kind not in "biufO":
+        raise _invalid(f"{path}: {_TRUTH!r} is of type {truth.dtype}: expected numbers or text")
+    flat = truth.reshape(-1)
+    return flat if flat.dtype == object else flat.astype(np.float64)
+
+
+def _invalid(words: str) -> VerificationError:
+    return VerificationError(words, reason=Reason.BASELINE_INVALID)
