@@ -226,6 +226,7 @@ PUBLISH = {
     "model": "recommendation-v1",
     "version": A,
     "golden-inputs": __file__,
+    "baseline-data": __file__,
     "allow-external-data": True,
     "data-snapshot-id": "s3-7",
     "training-date": datetime.date(2024, 1, 9),

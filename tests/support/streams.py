@@ -35,8 +35,18 @@ class Classifier:
         """Features as they are in good times."""
         return chance.normal(size=(count, self.width))
 
-    def answered(self, features: Rows, *, shift: float = 0.0, constant: float | None = None) -> Readings:
-        """What is read of the answers; `shift` moves the logit by so many sd, `constant` replaces it."""
+    def answered(
+        self,
+        features: Rows,
+        *,
+        shift: float = 0.0,
+        constant: float | None = None,
+        shown: Rows | None = None,
+    ) -> Readings:
+        """What is read of the answers; `shift` moves the logit by so many sd, `constant` replaces it.
+
+        `shown`: the features as the monitor sees them, where those are not what the model takes.
+        """
         with np.errstate(invalid="ignore"):
             logit = features @ self._weights + shift
         if constant is not None:
@@ -44,7 +54,9 @@ class Classifier:
         second = 1 / (1 + np.exp(-2 * logit))
         finite = np.isfinite(second)
         label = np.where(finite, second > 0.5, np.nan).astype(np.float64)
-        return readings(features, label, second, np.maximum(second, 1 - second), ~finite)
+        return readings(
+            features if shown is None else shown, label, second, np.maximum(second, 1 - second), ~finite
+        )
 
     def baseline(self, rows: int = 20_000, seed: int = 1) -> Baseline:
         """What it is published with."""

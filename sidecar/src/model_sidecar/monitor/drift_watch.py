@@ -64,7 +64,7 @@ class DriftWatch:
         self.band = band
         self.streams = Streams(watched)
         self.bands = bands_of(self.streams, band=band)
-        self._detector = BandDetector(self.bands.low, self.bands.high, self.bands.reaches, self.bands.weights)
+        self.detector = BandDetector(self.bands.low, self.bands.high, self.bands.reaches, self.bands.weights)
         self._threshold = math.log(max(budget_s / TICK_S, 1.0))
         self._sessions = Thinning(thin_s)
         self._asked = Thinning(_ASKED_S)
@@ -83,7 +83,7 @@ class DriftWatch:
         """How much memory the arrays take, whatever comes."""
         return (
             self.bands.nbytes
-            + self._detector.nbytes
+            + self.detector.nbytes
             + self._sessions.nbytes
             + self._asked.nbytes
             + self._hour.nbytes
@@ -112,19 +112,24 @@ class DriftWatch:
             return
         tick = int(now_s // TICK_S)
         k, n = self.bands.events(counts)
-        self._detector.update(k, n, new_tick=tick != self._tick)
+        self.detector.update(k, n, new_tick=tick != self._tick)
         self._tick = tick
-        if self._detector.total() >= self._threshold:
+        if self.detector.total() >= self._threshold:
             self._alarm_since = now
             self._listen_anew(now_s)
+
+    @property
+    def alarm_since(self) -> datetime | None:
+        """When the alarm began; None: no alarm."""
+        return self._alarm_since
 
     def evidence(self, now_s: float) -> Evidence:
         """What speaks for drift now."""
         return Evidence(
-            sides=self._detector.by_side(),
-            weights=self._detector.weights,
-            likely=self._detector.likely_shares(),
-            total=self._detector.total(),
+            sides=self.detector.by_side(),
+            weights=self.detector.weights,
+            likely=self.detector.likely_shares(),
+            total=self.detector.total(),
             threshold=self._threshold,
             alarm_since=self._alarm_since,
             hour=self._hour.total(now_s),
@@ -151,7 +156,7 @@ class DriftWatch:
             _excess(n - k, n, 1.0 - self.bands.low) <= 0
         ).all():
             self._alarm_since = None
-            self._detector.clear()
+            self.detector.clear()
         self._listen_anew(now_s)
 
     def _listen_anew(self, now_s: float) -> None:

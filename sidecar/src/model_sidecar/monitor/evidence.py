@@ -69,14 +69,18 @@ class BandDetector:
             n: (cells,) of how many.
             new_tick: False where this is more of the tick that the last update was of.
         """
-        inside = np.stack([k, n - k], axis=1)[:, :, None]
-        outside = np.stack([n - k, k], axis=1)[:, :, None]
-        reaches = self._reaches[:, None, :]
         # A cell of which no row tells has no tick: it would gain evidence of nothing by waiting.
         begun = np.logaddexp(0.0, self._logs) if new_tick else self._logs
         before = np.where((n > 0)[:, None, None], begun, self._logs)
-        ratio = inside * np.log1p(self._odds[:, :, None] * reaches) + outside * np.log1p(-reaches)
-        self._logs = (before + ratio).astype(np.float32)
+        self._logs = (before + self.log_ratios(k, n)).astype(np.float32)
+
+    def log_ratios(self, k: Floats, n: Floats) -> Floats:
+        """(…, cells, 2, effects) the logarithms of L for these (…, cells) counts."""
+        inside = np.stack([k, n - k], axis=-1)[..., None]
+        outside = np.stack([n - k, k], axis=-1)[..., None]
+        reaches = self._reaches[:, None, :]
+        ratios: Floats = inside * np.log1p(self._odds[:, :, None] * reaches) + outside * np.log1p(-reaches)
+        return ratios
 
     def by_side(self) -> Floats:
         """(cells, 2) the natural logarithm of each side's evidence: the mean over its alternatives; -inf if not watched."""
