@@ -88,7 +88,7 @@ fix: venv ## format, and mend what lint can mend itself
 	@$(BIN)/ruff format --quiet .
 
 bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
-	@for each in $(filter-out benchmarks/overload.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
+	@for each in $(filter-out benchmarks/overload.py benchmarks/detection.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
 
 # ---------------------------------------------------------------------------------------------- overload and shutdown
 .PHONY: overload terminations
@@ -97,6 +97,11 @@ overload: venv ## ten times the capacity: goodput that is left, refusals by code
 
 terminations: venv ## 200 times SIGTERM under load: how every request ended (a quarter of an hour)
 	@$(BIN)/python tests/support/terminations.py $(ARGS)
+
+# ---------------------------------------------------------------------------------------------- detection
+.PHONY: detection
+detection: venv ## false alarms and delays of drift and of labels, beside others (minutes; ARGS='--river-python PYTHON', --fast)
+	@$(BIN)/python benchmarks/detection.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- long proofs
 .PHONY: power-loss

@@ -36,8 +36,10 @@ _HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class _Minutes:
-    """What minutes do to the evidence, (minutes, components): R becomes `factor` R + `start`, and meanwhile no more than the two
-    `most`."""
+    """What minutes do to the evidence R, (minutes, components): it ends as `factor` R + `start`.
+
+    Meanwhile it is no more than `most_factor` R + `most_start`.
+    """
 
     factor: NDArray[np.float32]
     start: NDArray[np.float32]
@@ -61,7 +63,14 @@ def false_alarms(weeks: int, *, wobble: float, minutes: int, seed: int = 0) -> R
     watching = weights > 0
     chance = np.random.default_rng(seed)
     hours = [
-        _minutes(watch, model, chance, wobble * math.sin(2 * math.pi * hour / _HOURS), minutes, watching)
+        _minutes(
+            watch,
+            model,
+            chance,
+            shift=wobble * math.sin(2 * math.pi * hour / _HOURS),
+            count=minutes,
+            watching=watching,
+        )
         for hour in range(_HOURS if wobble else 1)
     ]
     weights = weights[watching]
@@ -88,6 +97,7 @@ def _minutes(
     watch: DriftWatch,
     model: Classifier,
     chance: np.random.Generator,
+    *,
     shift: float,
     count: int,
     watching: NDArray[np.bool_],
