@@ -106,7 +106,9 @@ def _minutes(
     shape = (count, int(watching.sum()))
     factor, start, most_factor, most_start = (np.zeros(shape) for _ in range(4))
     factor += 1.0
-    rows = model.answered(model.rows(chance, count * _MINUTE * ROWS_A_TICK) + shift)
+    # Every stream moves by as much, the score too, whatever the weights would make of it.
+    features = model.rows(chance, count * _MINUTE * ROWS_A_TICK) + shift
+    rows = model.answered(features, shift=shift * (1 - model.pull))
     ticks = [
         watch.bands.events(watch.streams.count(part(rows, slice(at, at + ROWS_A_TICK)), ones, ones))
         for at in range(0, len(rows.ids), ROWS_A_TICK)

@@ -23,12 +23,18 @@ CLASSIFIER = OutputRoles("classification", "label", "probabilities")
 
 
 class Classifier:
-    """Two classes of `width` independent Gaussian features: the score's logit is their weighted sum, of sd 1."""
+    """Two classes of `width` independent Gaussian features: the score's logit is their weighted sum, of sd 1.
+
+    Attributes:
+        names: the features'.
+        pull: by how much the logit moves when every feature moves by 1.
+    """
 
     def __init__(self, width: int = 20) -> None:
         self.width = width
         weights = np.random.default_rng(0).normal(size=width)
         self._weights = weights / np.linalg.norm(weights)
+        self.pull = float(self._weights.sum())
         self.names = tuple(f"f{index}" for index in range(width))
 
     def rows(self, chance: np.random.Generator, count: int) -> Rows:
