@@ -58,7 +58,9 @@ def false_alarms(weeks: int, *, wobble: float, minutes: int, seed: int = 0) -> R
     """
     model = Classifier(FEATURES)
     watch = DriftWatch(model.watched(model.baseline()), band=BAND, budget_s=BUDGET_S, thin_s=60.0)
-    weights = np.repeat(watch.detector.weights.ravel(), watch.bands.reaches.shape[1])
+    cells = len(watch.bands.share)
+    effects = watch.detector.log_ratios(np.zeros(cells), np.zeros(cells)).shape[-1]
+    weights = np.repeat(watch.detector.weights.ravel(), effects)
     weights /= weights.sum()
     watching = weights > 0
     chance = np.random.default_rng(seed)

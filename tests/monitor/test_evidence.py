@@ -14,7 +14,7 @@ from model_sidecar.monitor.evidence import BandDetector, RateDetector
 
 def band(low: float, high: float) -> BandDetector:
     reaches = np.array([[0.05, 0.2, 0.6]])
-    return BandDetector(np.array([low]), np.array([high]), reaches, np.array([1.0]))
+    return BandDetector(np.array([low]), np.array([high]), reaches, np.zeros(1, np.uint8), np.array([1.0]))
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.0153, 0.4])

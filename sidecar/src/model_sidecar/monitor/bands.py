@@ -8,11 +8,13 @@ margin but once in a thousand.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_sidecar.monitor.evidence import BandDetector
 from model_sidecar.monitor.streams import Counts, Stream, Streams
 from model_sidecar.release.baseline import ENOUGH_ROWS, StreamKind
 
@@ -22,10 +24,13 @@ _RARE = 0.001
 _SAME = 0.98
 """Without a baseline answers are constant when a larger share than this of different inputs is answered the same."""
 
-_SHARES = (0.05, 0.12, 0.25, 0.45, 0.8)
-_RARITIES = (0.003, 0.01, 0.05, 0.2, 0.8)
-_CONSTANCY = (0.2, 0.5, 0.8, 0.95, 0.999)
-"""Alternatives: how far into the rest of the scale a share may have gone (`evidence.BandDetector`)."""
+_REACHES = (
+    (0.05, 0.12, 0.25, 0.45, 0.8),
+    (0.003, 0.01, 0.05, 0.2, 0.8),
+    (0.2, 0.5, 0.8, 0.95, 0.999),
+)
+"""Alternatives: how far into the rest of the scale a share may have gone (`evidence.BandDetector`). Of values and classes; of
+what is next to nothing in good times; of what is all the same."""
 
 _ATTENTION = {
     StreamKind.FEATURE: 2.0,
@@ -50,8 +55,7 @@ class Bands:
         of_first, of_end: (cells,) the bins of its stream.
         share: (cells,) the baseline's.
         low, high: (cells,) the band.
-        reaches: (cells, effects) the alternatives.
-        weights: (cells,) how much each counts for.
+        of_reaches: (cells,) which kind of alternatives each has.
     """
 
     stream: NDArray[np.int16]
@@ -59,11 +63,10 @@ class Bands:
     end: NDArray[np.int16]
     of_first: NDArray[np.int16]
     of_end: NDArray[np.int16]
-    share: NDArray[np.float64]
+    share: NDArray[np.float32]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    reaches: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    of_reaches: NDArray[np.uint8]
 
     @property
     def nbytes(self) -> int:
@@ -78,8 +81,8 @@ class Bands:
         return k.astype(np.float64), n.astype(np.float64)
 
 
-def bands_of(streams: Streams, *, band: float) -> Bands:
-    """The cells of these streams.
+def watching(streams: Streams, *, band: float) -> tuple[Bands, BandDetector]:
+    """The cells of these streams, and what gathers their evidence.
 
     Args:
         streams: a version's.
@@ -88,31 +91,27 @@ def bands_of(streams: Streams, *, band: float) -> Bands:
     rows = [cell for at, each in enumerate(streams.streams) for cell in _cells(at, each, band)]
     kinds = [streams.streams[row[0]].kind for row in rows]
     # Kinds share alarms by attention, streams of a kind alike, cells of a stream alike.
-    cells_of = {at: sum(row[0] == at for row in rows) for at in {row[0] for row in rows}}
-    streams_of = {
-        kind: len({row[0] for row in rows if streams.streams[row[0]].kind is kind}) for kind in kinds
-    }
+    cells_of = Counter(row[0] for row in rows)
+    streams_of = Counter(streams.streams[at].kind for at in cells_of)
+    weights = [
+        _ATTENTION[kind] / streams_of[kind] / cells_of[row[0]] for kind, row in zip(kinds, rows, strict=True)
+    ]
     at, first, end, of_first, of_end = (
         np.array([row[column] for row in rows], dtype=np.int16) for column in range(5)
     )
     share, low, high = (np.array([row[column] for row in rows], dtype=np.float64) for column in range(5, 8))
-    return Bands(
+    bands = Bands(
         stream=at,
         first=first,
         end=end,
         of_first=of_first,
         of_end=of_end,
-        share=share,
+        share=share.astype(np.float32),
         low=low,
         high=high,
-        reaches=np.array([_reaches(kind) for kind in kinds], dtype=np.float64),
-        weights=np.array(
-            [
-                _ATTENTION[kind] / streams_of[kind] / cells_of[row[0]]
-                for kind, row in zip(kinds, rows, strict=True)
-            ]
-        ),
+        of_reaches=np.array([_of_reaches(kind) for kind in kinds], dtype=np.uint8),
     )
+    return bands, BandDetector(low, high, np.array(_REACHES), bands.of_reaches, np.array(weights))
 
 
 def margin(rows: int) -> float:
@@ -160,14 +159,14 @@ def _cells(at: int, stream: Stream, band: float) -> list[_Cell]:
             return [(at, each, each + 1, first, end, share, 0.0, high) for each in bins]
 
 
-def _reaches(kind: StreamKind) -> tuple[float, ...]:
+def _of_reaches(kind: StreamKind) -> int:
     match kind:
         case StreamKind.NONFINITE | StreamKind.RANGE:
-            return _RARITIES
+            return 1
         case StreamKind.CONSTANT:
-            return _CONSTANCY
+            return 2
         case _:
-            return _SHARES
+            return 0
 
 
 def _above(share: float, rows: int) -> float:

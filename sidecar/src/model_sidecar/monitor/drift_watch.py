@@ -9,8 +9,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.bands import bands_of
-from model_sidecar.monitor.evidence import BandDetector
+from model_sidecar.monitor.bands import watching
 from model_sidecar.monitor.hashing import inputs_hash
 from model_sidecar.monitor.last_hour import LastHour
 from model_sidecar.monitor.readings import Readings, Watched
@@ -63,8 +62,7 @@ class DriftWatch:
         self.watched = watched
         self.band = band
         self.streams = Streams(watched)
-        self.bands = bands_of(self.streams, band=band)
-        self.detector = BandDetector(self.bands.low, self.bands.high, self.bands.reaches, self.bands.weights)
+        self.bands, self.detector = watching(self.streams, band=band)
         self._threshold = math.log(max(budget_s / TICK_S, 1.0))
         self._sessions = Thinning(thin_s)
         self._asked = Thinning(_ASKED_S)
@@ -74,7 +72,7 @@ class DriftWatch:
         self._rows = 0
         self._tick: int | None = None
         self._alarm_since: datetime | None = None
-        self._calm = np.zeros(self.streams.bins, dtype=np.int64)
+        self._calm = np.zeros(self.streams.bins, dtype=np.uint32)
         self._calm_rows = 0
         self._calm_from = 0.0
 
@@ -147,11 +145,11 @@ class DriftWatch:
 
     def _settle(self, counts: NDArray[np.int64], rows: int, now_s: float) -> None:
         """End the alarm where enough rows since are within the band again. Till then the evidence stays as it was."""
-        self._calm += counts
+        self._calm += counts.astype(np.uint32)
         self._calm_rows += rows
         if self._calm_rows < _CALM_ROWS or now_s < self._calm_from + _CALM_S:
             return
-        k, n = self.bands.events(self._calm)
+        k, n = self.bands.events(self._calm.astype(np.int64))
         if (_excess(k, n, self.bands.high) <= 0).all() and (
             _excess(n - k, n, 1.0 - self.bands.low) <= 0
         ).all():

@@ -26,40 +26,39 @@ class BandDetector:
     A cell is one share, of which k of n rows are counted; its band has two sides. Everything is vectorised over cells.
 
     Attributes:
-        low, high: (cells,) the band of each cell; a side that lies outside 0..1 is not watched.
-        reaches: (cells, effects) how far into the rest of the scale each alternative lies.
         weights: (cells, 2) of the high and the low side; together 1; 0 where a side is not watched.
     """
 
-    def __init__(self, low: Floats, high: Floats, reaches: Floats, weights: Floats) -> None:
+    def __init__(
+        self, low: Floats, high: Floats, reaches: Floats, of_reaches: NDArray[np.uint8], weights: Floats
+    ) -> None:
         """Begin without evidence.
 
         Args:
-            low, high, reaches: as above.
+            low, high: (cells,) the band of each cell; a side that lies outside 0..1 is not watched.
+            reaches: (kinds, effects) how far into the rest of the scale each alternative lies.
+            of_reaches: (cells,) which of these kinds each cell is.
             weights: (cells,) how much each cell counts for; of any scale.
         """
-        # The low side is the high side of the opposite event: at most `high` are inside, at most `1 - low` are outside.
-        edges = np.stack([high, 1.0 - low], axis=1)
-        watched = (edges > 0.0) & (edges < 1.0)
-        self._odds = np.where(watched, (1.0 - edges) / np.where(watched, edges, 1.0), 0.0)
+        self._low, self._high = low, high
+        self._reaches, self._of_reaches = reaches, of_reaches
+        watched = self._edges() < 1.0
         sides = np.maximum(watched.sum(axis=1, keepdims=True), 1)
         shared = np.where(watched, weights[:, None] / sides, 0.0)
         total = shared.sum()
         # Single precision is a millionth of what one row weighs, and halves what a version costs.
         self.weights = (shared / total if total else shared).astype(np.float32)
-        self._reaches = reaches
         self._logs: NDArray[np.float32]
         self.clear()
 
     @property
     def nbytes(self) -> int:
-        """How much memory the evidence takes, with what it is compared with."""
-        return self._odds.nbytes + self.weights.nbytes + self._reaches.nbytes + self._logs.nbytes
+        """How much memory the evidence takes, without the arrays it was given."""
+        return self.weights.nbytes + self._reaches.nbytes + self._logs.nbytes
 
     def clear(self) -> None:
         """Forget all evidence."""
-        cells, effects = self._reaches.shape
-        self._logs = np.full((cells, 2, effects), -np.inf, dtype=np.float32)
+        self._logs = np.full((len(self._low), 2, self._reaches.shape[1]), -np.inf, dtype=np.float32)
 
     def update(self, k: Floats, n: Floats, *, new_tick: bool = True) -> None:
         """Take in rows.
@@ -78,8 +77,9 @@ class BandDetector:
         """(…, cells, 2, effects) the logarithms of L for these (…, cells) counts."""
         inside = np.stack([k, n - k], axis=-1)[..., None]
         outside = np.stack([n - k, k], axis=-1)[..., None]
-        reaches = self._reaches[:, None, :]
-        ratios: Floats = inside * np.log1p(self._odds[:, :, None] * reaches) + outside * np.log1p(-reaches)
+        reaches = self._reaches[self._of_reaches][:, None, :]
+        edges = self._edges()[:, :, None]
+        ratios: Floats = inside * np.log1p((1.0 - edges) / edges * reaches) + outside * np.log1p(-reaches)
         return ratios
 
     def by_side(self) -> Floats:
@@ -97,11 +97,20 @@ class BandDetector:
         logs = self._logs.astype(np.float64)
         tops = logs.max(axis=2, keepdims=True)
         weights = np.exp(np.where(np.isfinite(tops), logs - np.where(np.isfinite(tops), tops, 0.0), 0.0))
-        reached = (weights * self._reaches[:, None, :]).sum(axis=2) / weights.sum(axis=2)
-        edges = 1.0 / (1.0 + self._odds)
+        reaches = self._reaches[self._of_reaches][:, None, :]
+        reached = (weights * reaches).sum(axis=2) / weights.sum(axis=2)
+        edges = self._edges()
         shares: Floats = edges + (1.0 - edges) * reached
         shares[:, 1] = 1.0 - shares[:, 1]
         return shares
+
+    def _edges(self) -> Floats:
+        """(cells, 2) the largest share that each side allows; 1 where it is not watched.
+
+        The low side is the high side of the opposite event: at most `high` are inside, at most `1 - low` are outside.
+        """
+        edges = np.stack([self._high, 1.0 - self._low], axis=1)
+        return np.where((edges > 0.0) & (edges < 1.0), edges, 1.0)
 
 
 def weighted(logs: Floats, weights: NDArray[np.floating]) -> float:
@@ -131,10 +140,11 @@ class RateDetector:
             arl: how many updates pass on average before a false alarm.
         """
         self._detector = BandDetector(
-            np.array([0.0]),
-            np.array([p0 + tolerance]),
-            np.array([self._REACHES]),
-            np.array([1.0]),
+            low=np.array([0.0]),
+            high=np.array([p0 + tolerance]),
+            reaches=np.array([self._REACHES]),
+            of_reaches=np.zeros(1, dtype=np.uint8),
+            weights=np.array([1.0]),
         )
         self._threshold = math.log(arl)
         self._alarm = False

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_BYTES = 4096
-_SLOTS = 8 * _BYTES
+_BYTES = 2048
+_SLOT_BITS = (8 * _BYTES).bit_length() - 1
 
 
 class Thinning:
@@ -46,7 +46,7 @@ class Thinning:
         keyed = np.flatnonzero(~taken)
         if not len(keyed):
             return taken
-        slots = (keys[keyed].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - 15)
+        slots = (keys[keyed].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _SLOT_BITS)
         distinct, first = np.unique(slots, return_index=True)
         byte, bit = (distinct >> np.uint64(3)).astype(np.intp), distinct & np.uint64(7)
         mask = np.left_shift(np.uint8(1), bit.astype(np.uint8))

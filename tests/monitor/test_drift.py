@@ -1,0 +1,280 @@
+"""Drift: which fault is noticed and named, when the alarm ends, and what a watch costs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from support.streams import CLASSIFIER, SITE, Classifier, Clock, readings, watched
+
+from model_sidecar.config import MonitorSettings
+from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.drift_report import VersionDrift
+from model_sidecar.monitor.drift_watch import DriftWatch
+from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.monitor.reference import baseline_of
+from model_sidecar.release.baseline import StreamKind
+from model_sidecar.release.manifest import OutputRoles
+
+MODEL = Classifier()
+BASELINE = MODEL.baseline()
+
+
+class Traffic:
+    """A version under watch, ten rows a second."""
+
+    def __init__(
+        self, of: Watched | None = None, settings: MonitorSettings | None = None, seed: int = 0
+    ) -> None:
+        self.watched = of or MODEL.watched(BASELINE)
+        self.clock = Clock()
+        self.drift = Drift(settings or MonitorSettings(), clock=self.clock)
+        self.chance = np.random.default_rng(seed)
+
+    def healthy(self, count: int = 10) -> Readings:
+        return MODEL.answered(MODEL.rows(self.chance, count))
+
+    def goes_on(self, seconds: int, rows: Callable[[], Readings] | None = None) -> VersionDrift:
+        """So many seconds of these rows, healthy ones unless told otherwise."""
+        for _ in range(seconds):
+            self.clock.now_s += 1
+            self.drift.observe(self.watched, (rows or self.healthy)())
+        (seen,) = self.drift.snapshot(SITE)
+        return seen
+
+    def until_alarm(self, rows: Callable[[], Readings], most: int = 3000) -> VersionDrift:
+        for _ in range(most):
+            seen = self.goes_on(1, rows)
+            if seen.alarm_since is not None:
+                return seen
+        raise AssertionError(f"no alarm in {most} s: {seen.summary}")
+
+
+def test_healthy_traffic_makes_no_alarm() -> None:
+    """Half an hour of what the version was published with is no drift."""
+    seen = Traffic().goes_on(1800)
+    assert (seen.alarm_since, seen.rows, seen.baseline_rows) == (None, 18_000, 20_000)
+    assert seen.evidence_log10 < 3 < seen.threshold_log10
+    assert not any(stream.alarm for stream in seen.streams)
+
+
+def test_a_missing_scaler_is_noticed_at_once_and_the_features_named() -> None:
+    """Inputs that are not scaled any more make an alarm within seconds, whose cause is a feature."""
+    traffic = Traffic()
+    traffic.goes_on(60)
+    seen = traffic.until_alarm(lambda: MODEL.answered(MODEL.rows(traffic.chance, 10) * 30 + 20), most=5)
+    assert seen.cause in MODEL.names
+    assert seen.cause_kind in (StreamKind.RANGE, StreamKind.FEATURE)
+    assert seen.cause in seen.summary
+
+
+def test_one_feature_that_moves_is_named_with_its_direction() -> None:
+    """A shift of one feature that leaves the score alone is that feature's, and upwards."""
+    traffic = Traffic()
+
+    def shifted() -> Readings:
+        features = MODEL.rows(traffic.chance, 10)
+        shown = features.copy()
+        shown[:, 7] += 1.0
+        return MODEL.answered(features, shown=shown)
+
+    seen = traffic.until_alarm(shifted, most=60)
+    assert (seen.cause, seen.cause_kind) == ("f7", StreamKind.FEATURE)
+    (stream,) = [each for each in seen.streams if each.name == "f7" and each.kind is StreamKind.FEATURE]
+    assert (stream.direction, stream.alarm) == ("up", True)
+    assert 0.1 < stream.size < 0.6
+    assert sum(each.share for each in stream.bins) == pytest.approx(1)
+    assert sum(each.baseline_share for each in stream.bins) == pytest.approx(1)
+    assert [each.name for each in seen.streams if each.alarm] == ["f7"]
+
+
+def test_constant_answers_are_noticed_as_such() -> None:
+    """The same answer to everything is called that."""
+    traffic = Traffic()
+    seen = traffic.until_alarm(lambda: MODEL.answered(MODEL.rows(traffic.chance, 10), constant=0.3), most=6)
+    assert seen.cause_kind is StreamKind.CONSTANT
+    assert "same answer" in seen.summary
+
+
+def test_one_question_asked_over_and_over_is_no_constant_answer() -> None:
+    """A probe that sends one request all day makes no alarm of constant answers, with or without a baseline."""
+    for baseline in (BASELINE, None):
+        traffic = Traffic(MODEL.watched(baseline))
+        asked = np.repeat(MODEL.rows(np.random.default_rng(3), 1), 10, axis=0)
+        traffic.goes_on(400, partial(MODEL.answered, asked))
+        (seen,) = traffic.drift.snapshot(SITE)
+        assert not [
+            each for each in seen.streams if each.kind is StreamKind.CONSTANT and each.evidence_log10 > 3
+        ]
+        assert baseline is not None or seen.alarm_since is None
+
+
+def test_holes_in_one_feature_are_named() -> None:
+    """NaN in a fifth of one feature is that feature's hole, not a shift of it."""
+    traffic = Traffic()
+
+    def broken() -> Readings:
+        features = MODEL.rows(traffic.chance, 10)
+        shown = features.copy()
+        shown[traffic.chance.random(10) < 0.2, 3] = np.nan
+        return MODEL.answered(features, shown=shown)
+
+    seen = traffic.until_alarm(broken, most=12)
+    assert (seen.cause, seen.cause_kind) == ("f3", StreamKind.NONFINITE)
+
+
+def test_a_version_without_a_baseline_is_watched_for_what_needs_none() -> None:
+    """Outputs that are not finite, or all the same, are noticed also where nothing is known of good times."""
+    nan = Traffic(MODEL.watched(None))
+    nan.goes_on(100)
+    holes = lambda: MODEL.answered(MODEL.rows(nan.chance, 10) * np.nan)  # noqa: E731 - the fault
+    assert nan.until_alarm(holes, most=2).cause_kind is StreamKind.NONFINITE
+    same = Traffic(MODEL.watched(None))
+    constant = lambda: MODEL.answered(MODEL.rows(same.chance, 10), constant=0.3)  # noqa: E731 - the fault
+    seen = same.until_alarm(constant, most=200)
+    assert seen.cause_kind is StreamKind.CONSTANT
+    assert "--baseline-data" in " ".join(seen.notes)
+
+
+def test_a_discrete_feature_drifts_like_any_other() -> None:
+    """A flag that was set in one row of ten and is in half of them is noticed."""
+    chance = np.random.default_rng(8)
+
+    def flags(share: float, rows: int) -> Readings:
+        return readings((chance.random((rows, 1)) < share).astype(np.float64))
+
+    of = watched(("flag",), baseline_of(flags(0.1, 20_000), ("flag",), task="none"), roles=OutputRoles())
+    traffic = Traffic(of)
+    assert traffic.goes_on(600, lambda: flags(0.1, 10)).alarm_since is None
+    seen = traffic.until_alarm(lambda: flags(0.5, 10), most=30)
+    assert (seen.cause, seen.cause_kind) == ("flag", StreamKind.FEATURE)
+    assert "up" in seen.summary
+
+
+def test_an_alarm_stays_until_enough_rows_are_back_within_the_band() -> None:
+    """The evidence freezes with the alarm; ten minutes of good rows end it, and a few do not."""
+    traffic = Traffic()
+    bad = lambda: MODEL.answered(MODEL.rows(traffic.chance, 10), shift=2.0)  # noqa: E731 - the fault
+    first = traffic.until_alarm(bad)
+    still = traffic.goes_on(900, bad)
+    assert still.alarm_since == first.alarm_since
+    assert still.evidence_log10 == first.evidence_log10
+    assert traffic.goes_on(120).alarm_since == first.alarm_since
+    over = traffic.goes_on(1200)
+    assert over.alarm_since is None
+    assert over.evidence_log10 < 3
+
+
+def test_rows_that_depend_on_one_another_are_thinned_by_their_key() -> None:
+    """Sessions of rows that are alike alarm falsely, unless a key says which rows belong together."""
+
+    def alarms(*, keyed: bool) -> int:
+        found = 0
+        for seed in range(4):
+            chance = np.random.default_rng(seed)
+            of = watched(("x",), baseline_of(readings(chance.normal(size=(20_000, 1))), ("x",), task="none"))
+            watch = Traffic(of, MonitorSettings(drift_budget_s=300))
+            value = chance.normal()
+            for session in range(1, 301):
+                rows = np.empty((10, 1))
+                for at in range(10):
+                    value = 0.9 * value + np.sqrt(1 - 0.81) * chance.normal()
+                    rows[at] = value
+                keys = np.full(10, session if keyed else 0)
+                seen = watch.goes_on(1, partial(readings, rows, keys=keys))
+            found += seen.alarm_since is not None
+        return found
+
+    assert alarms(keyed=False) >= 3
+    assert alarms(keyed=True) == 0
+
+
+def test_seconds_without_rows_are_no_ticks() -> None:
+    """A pause, however long, is evidence of nothing."""
+    traffic = Traffic()
+    before = traffic.goes_on(50)
+    for _ in range(100):
+        traffic.clock.now_s += 1000
+        traffic.drift.observe(traffic.watched, traffic.healthy(0))
+    (after,) = traffic.drift.snapshot(SITE)
+    assert after.evidence_log10 == before.evidence_log10
+
+
+def test_a_watch_of_the_widest_version_fits_in_128_kib() -> None:
+    """Sixty-four features and more classes than have a name: all arrays together, before and after a million rows."""
+    chance = np.random.default_rng(0)
+    names = tuple(f"f{index}" for index in range(256))
+    rows = readings(
+        chance.normal(size=(2000, 256)),
+        chance.integers(50, size=2000).astype(np.float64),
+        chance.random(2000),
+        chance.random(2000),
+    )
+    watch = DriftWatch(
+        watched(names, baseline_of(rows, names, task="classification")),
+        band=0.05,
+        budget_s=2.4e6,
+        thin_s=60.0,
+    )
+    before = watch.nbytes
+    clock = Clock()
+    drift = Drift(MonitorSettings(), clock=clock)
+    for _ in range(20):
+        clock.now_s += 1
+        drift.observe(watch.watched, replace(rows, keys=chance.integers(1, 2**60, size=2000)))
+    (held,) = drift._watches.values()
+    assert held.nbytes == before <= 128 << 10
+
+
+def test_each_identity_is_a_version_of_its_own_and_leaves_with_it() -> None:
+    """Two manifests of one name are watched apart, the newer first; what is not resident any more is forgotten."""
+    traffic = Traffic()
+    traffic.goes_on(1)
+    other = replace(traffic.watched, manifest=watched((), None, name="b").manifest)
+    traffic.drift.observe(other, traffic.healthy())
+    manifests = [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)]
+    assert manifests == [other.manifest, traffic.watched.manifest]
+    traffic.drift.retain(SITE, [other.manifest])
+    assert [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)] == [other.manifest]
+
+
+def test_what_limits_the_watch_is_told() -> None:
+    """A small baseline, columns beyond sixty-four and features that are not there any more stand in the notes."""
+    wide = tuple(f"f{index}" for index in range(100))
+    chance = np.random.default_rng(0)
+    small = baseline_of(readings(chance.normal(size=(500, 100))), wide, task="none")
+    drift = Drift(MonitorSettings())
+    drift.observe(watched(wide[1:], small, roles=CLASSIFIER), readings(chance.normal(size=(5, 99))))
+    (seen,) = drift.snapshot(SITE)
+    notes = " ".join(seen.notes)
+    assert "500 rows" in notes
+    assert "99 columns" in notes
+    assert "1 features that the input has not (f0)" in notes
+    assert seen.band > 0.05 + 0.08
+
+
+def test_counters_only_grow_and_snapshots_may_be_taken_meanwhile() -> None:
+    """Threads that look while rows come in see whole counts, each at least as large as before."""
+    traffic = Traffic()
+    traffic.goes_on(1)
+    ended, seen = threading.Event(), []
+
+    def look() -> None:
+        while not ended.is_set():
+            (totals,) = traffic.drift.totals(SITE)
+            seen.append(int(totals.counts.sum()))
+            traffic.drift.snapshot(SITE)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    traffic.goes_on(100)
+    ended.set()
+    looking.join()
+    assert seen == sorted(seen)
+    (totals,) = traffic.drift.totals(SITE)
+    score = next(each for each in totals.streams if each.kind is StreamKind.SCORE)
+    assert totals.counts[score.first : score.end].sum() == 1010
