@@ -89,7 +89,8 @@ def warnings_of(baseline: Baseline | None) -> tuple[str, ...]:
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with store_faults(path), np.load(path, allow_pickle=False) as archive:
+        with store_faults(path), path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise _invalid(f"{path} is one array: expected an .npz file with an array for each input")
             return {name: _as_ours(archive[name]) for name in archive.files}
