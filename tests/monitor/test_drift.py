@@ -12,6 +12,7 @@ import pytest
 from support.streams import CLASSIFIER, SITE, Classifier, Clock, readings, watched
 
 from model_sidecar.config import MonitorSettings
+from model_sidecar.events import Released
 from model_sidecar.monitor.drift import Drift
 from model_sidecar.monitor.drift_report import VersionDrift
 from model_sidecar.monitor.drift_watch import DriftWatch
@@ -238,7 +239,7 @@ def test_each_identity_is_a_version_of_its_own_and_leaves_with_it() -> None:
     traffic.drift.observe(other, traffic.healthy())
     manifests = [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)]
     assert manifests == [other.manifest, traffic.watched.manifest]
-    traffic.drift.retain(SITE, [other.manifest])
+    traffic.drift.on_event(Released(SITE, traffic.watched.version, traffic.watched.manifest))
     assert [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)] == [other.manifest]
 
 

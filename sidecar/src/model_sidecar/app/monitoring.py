@@ -8,6 +8,7 @@ from pathlib import Path
 from model_sidecar.config import ServeSettings
 from model_sidecar.errors import NotFoundError, Reason
 from model_sidecar.events import Event, Site
+from model_sidecar.monitor.drift import Drift
 from model_sidecar.monitor.feedback import FeedbackDesk
 from model_sidecar.monitor.foreign import Foreigners
 from model_sidecar.monitor.intake import Intake
@@ -16,7 +17,6 @@ from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.monitor.prediction_log import PredictionLog
 from model_sidecar.monitor.readings import Observer, TruthObserver
 from model_sidecar.monitor.tallies import Tallies
-from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.names import Version, parse_model
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Model
@@ -29,6 +29,7 @@ class Monitoring:
 
     Attributes:
         intake: where the data plane notes its answers.
+        drift: how far versions have moved from what they were published with.
         feedback: takes what was true of predictions.
         tallies: what the monitor counts of its own work, for metrics.
     """
@@ -39,7 +40,8 @@ class Monitoring:
         self.intake = Intake()
         self.tallies = Tallies(is_resident=lambda site, version: self._resident(site, version) is not None)
         # Whoever watches is made and named here: drift, quality, guard. See the Protocols for who is shown what.
-        observers: list[Observer] = []
+        self.drift = Drift(settings.monitor)
+        observers: list[Observer] = [self.drift]
         mirrors: list[Mirror] = []
         truth_observers: list[TruthObserver] = []
         self._log = PredictionLog(
@@ -56,7 +58,7 @@ class Monitoring:
             mirrors=mirrors,
             tallies=self.tallies,
             resident_of=self._resident,
-            baseline_of=_baseline,
+            baseline_of=lambda _site, model: model.baseline,
         )
         self.feedback = FeedbackDesk(
             self._log,
@@ -98,6 +100,7 @@ class Monitoring:
         """A listener."""
         self._monitor.on_event(event)
         self.tallies.on_event(event)
+        self.drift.on_event(event)
 
     def _resident(self, site: Site, version: Version) -> Model | None:
         served = self._sites.get(site)
@@ -108,8 +111,3 @@ class Monitoring:
             if model is not None and model.version == version:
                 return model
         return None
-
-
-def _baseline(_site: Site, _model: Model) -> Baseline | None:
-    """What a version was published with; asked on the monitor's thread, once for each that is loaded."""
-    return None

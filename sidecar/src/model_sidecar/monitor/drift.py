@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_sidecar.config import MonitorSettings
-from model_sidecar.events import Site
+from model_sidecar.events import Event, Released, Site
 from model_sidecar.monitor.drift_report import VersionDrift
 from model_sidecar.monitor.drift_watch import DriftWatch
 from model_sidecar.monitor.drift_words import report
 from model_sidecar.monitor.readings import Readings, Watched, WatchedKey
 from model_sidecar.monitor.streams import Counts, Stream
-from model_sidecar.release.digests import Digest
 
 _MOST = 64
 """Versions at once; of more, those that are watched longest are forgotten. Resident are two of each model."""
@@ -75,11 +74,11 @@ class Drift:
                 for each in self._of(site)
             )
 
-    def retain(self, site: Site, manifests: Collection[Digest]) -> None:
-        """Forget the versions of this site but these: they are not resident any more."""
-        with self._lock:
-            for key in [key for key in self._watches if key.site == site and key.manifest not in manifests]:
-                del self._watches[key]
+    def on_event(self, event: Event) -> None:
+        """A listener: a version that is not resident any more is forgotten."""
+        if isinstance(event, Released):
+            with self._lock:
+                self._watches.pop(WatchedKey(event.site, event.version, event.manifest), None)
 
     def _begin(self, watched: Watched) -> DriftWatch:
         watch = DriftWatch(
