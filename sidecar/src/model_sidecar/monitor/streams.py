@@ -90,11 +90,11 @@ class Streams:
         self._range_firsts = self._lay(_range_stream(self._values[at]) for at in self._bounded)
         limits = [_limits(self._values[at]) for at in self._bounded]
         self._lows, self._highs = np.array(limits, dtype=np.float64).reshape(-1, 2).T
-        self._cuts = np.full(
-            (len(self._values), max((len(each.cuts) for each in self._values), default=0)), np.inf
-        )
-        for row, each in zip(self._cuts, self._values, strict=True):
-            row[: len(each.cuts)] = each.cuts
+        # (cuts, streams): each row is compared with all values at once; who has fewer cuts has none that is exceeded.
+        most = max((len(each.cuts) for each in self._values), default=0)
+        self._cuts = np.full((most, len(self._values)), np.inf)
+        for at, each in enumerate(self._values):
+            self._cuts[: len(each.cuts), at] = each.cuts
         self._classes: dict[str, int] = {}
         if baseline.classes is not None:
             names, counts = baseline.classes.names, (*baseline.classes.counts, baseline.classes.other)
@@ -143,8 +143,10 @@ class Streams:
             return []
         values, there = self._table(readings, rows)
         features = len(self._columns)
+        bins = np.tile(self._value_firsts, (len(rows), 1))
         with np.errstate(invalid="ignore"):  # NaN is above no cut and not out of range; it counts as itself
-            bins = (values[:, :, None] > self._cuts).sum(axis=2) + self._value_firsts
+            for cuts in self._cuts:
+                bins += values > cuts
             bounded = values[:, self._bounded]
             outside = (bounded < self._lows) | (bounded > self._highs)
         finite = np.isfinite(values)
