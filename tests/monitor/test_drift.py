@@ -240,6 +240,7 @@ def test_each_identity_is_a_version_of_its_own_and_leaves_with_it() -> None:
     manifests = [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)]
     assert manifests == [other.manifest, traffic.watched.manifest]
     traffic.drift.on_event(Released(SITE, traffic.watched.version, traffic.watched.manifest))
+    traffic.drift.observe(traffic.watched, traffic.healthy())  # read before it left, shown after
     assert [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)] == [other.manifest]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import in_ledger, in_model, in_release, in_rpc, in_serving, in_store, in_trial
+from mutants import in_ledger, in_model, in_monitor, in_release, in_rpc, in_serving, in_store, in_trial
 
 MUTANTS = (
     *in_ledger.MUTANTS,
@@ -10,6 +10,7 @@ MUTANTS = (
     *in_release.MUTANTS,
     *in_model.MUTANTS,
     *in_trial.MUTANTS,
+    *in_monitor.MUTANTS,
     *in_serving.MUTANTS,
     *in_rpc.MUTANTS,
 )

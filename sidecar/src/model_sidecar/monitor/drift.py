@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_sidecar.config import MonitorSettings
-from model_sidecar.events import Event, Released, Site
+from model_sidecar.events import Event, Published, Released, Site, StandbyReady
 from model_sidecar.monitor.drift_report import VersionDrift
 from model_sidecar.monitor.drift_watch import DriftWatch
 from model_sidecar.monitor.drift_words import report
 from model_sidecar.monitor.readings import Readings, Watched, WatchedKey
 from model_sidecar.monitor.streams import Counts, Stream
+from model_sidecar.release.digests import Digest
 
 _MOST = 64
 """Versions at once; of more, those that are watched longest are forgotten. Resident are two of each model."""
@@ -49,13 +50,16 @@ class Drift:
         self._settings = settings
         self._clock = clock
         self._wall_clock = wall_clock
-        self._lock = threading.Lock()  # guards the dict and what every watch in it holds; never held for long
+        self._lock = threading.Lock()  # guards both below, and every watch; never held for long
         self._watches: dict[WatchedKey, DriftWatch] = {}
+        self._gone: set[tuple[Site, Digest]] = set()
 
     def observe(self, watched: Watched, readings: Readings) -> None:
         """Take in one tick's rows of one version, or a part of them."""
-        watch = self._watches.get(watched.key) or self._begin(watched)
         with self._lock:
+            if (watched.site, watched.manifest) in self._gone:
+                return
+            watch = self._watches.get(watched.key) or self._begin(watched)
             watch.observe(readings, now_s=self._clock(), now=self._wall_clock())
 
     def snapshot(self, site: Site) -> tuple[VersionDrift, ...]:
@@ -75,10 +79,17 @@ class Drift:
             )
 
     def on_event(self, event: Event) -> None:
-        """A listener: a version that is not resident any more is forgotten."""
-        if isinstance(event, Released):
-            with self._lock:
-                self._watches.pop(WatchedKey(event.site, event.version, event.manifest), None)
+        """A listener: a version that is not resident any more is forgotten, also what is read of it after that."""
+        match event:
+            case Released(site=site, version=version, manifest=manifest):
+                with self._lock:
+                    self._watches.pop(WatchedKey(site, version, manifest), None)
+                    self._gone.add((site, manifest))
+            case Published(site=site, manifest=manifest) | StandbyReady(site=site, manifest=manifest):
+                with self._lock:
+                    self._gone.discard((site, manifest))
+            case _:
+                pass
 
     def _begin(self, watched: Watched) -> DriftWatch:
         watch = DriftWatch(
@@ -87,10 +98,9 @@ class Drift:
             budget_s=self._settings.drift_budget_s,
             thin_s=self._settings.thin_s,
         )
-        with self._lock:
-            while len(self._watches) >= _MOST:
-                del self._watches[next(iter(self._watches))]
-            self._watches[watched.key] = watch
+        while len(self._watches) >= _MOST:
+            del self._watches[next(iter(self._watches))]
+        self._watches[watched.key] = watch
         return watch
 
     def _of(self, site: Site) -> list[DriftWatch]:
