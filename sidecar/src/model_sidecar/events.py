@@ -137,6 +137,28 @@ class GaveWay(Event):
     manifest: Digest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityReported(Event):
+    """How a version predicted in the hour that ended, by the labels so far.
+
+    `verdict` is "inconclusive", "within" or "below"; `metrics` are by name, those made without labels end in "_estimate".
+    """
+
+    version: Version
+    manifest: Digest
+    verdict: str
+    predictions: int
+    labels: int
+    evidence_log10: float
+    metrics: Mapping[str, float]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityAlarmed(QualityReported):
+    """A version predicts worse than it was published with: all its labels so far say so. Told once of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draining(Event):
     """The sidecar is going down: no new request is taken."""

@@ -15,6 +15,8 @@ from model_sidecar.events import (
     LoadStarted,
     Prepared,
     Published,
+    QualityAlarmed,
+    QualityReported,
     Refused,
     Released,
     Restated,
@@ -51,6 +53,8 @@ class EventLog:
                 _tell_of_a_version(event)
             case Committed() | Published() | Restated():
                 _tell_of_the_pointer(event)
+            case QualityReported():
+                _tell_of_quality(event)
             case GaveWay(version=version):
                 words = f"{version} gives way to one that has no room beside it: nothing answers until that is loaded"
                 _say(event, "gave-way", words, logging.WARNING, version=version)
@@ -147,6 +151,25 @@ def _tell_of_the_pointer(event: Committed | Published | Restated) -> None:
             )
         case _:
             assert_never(event)
+
+
+def _tell_of_quality(event: QualityReported) -> None:
+    is_alarm = isinstance(event, QualityAlarmed)
+    _say(
+        event,
+        "quality-alarm" if is_alarm else "quality",
+        f"{event.version} predicts worse than it was published with: {event.summary}"
+        if is_alarm
+        else f"{event.version} in the last hour: {event.summary}",
+        logging.ERROR if is_alarm else logging.INFO,
+        version=event.version,
+        manifest_sha256=event.manifest,
+        verdict=event.verdict,
+        predictions=event.predictions,
+        labels=event.labels,
+        evidence_log10=round(event.evidence_log10, 3),
+        **{name: round(value, 6) for name, value in event.metrics.items()},
+    )
 
 
 def _say(event: Event, word: str, sentence: str, level: int = logging.INFO, /, **facts: object) -> None:

@@ -1,0 +1,304 @@
+"""How well versions predict, by the labels that came for their predictions, hour by hour of the prediction.
+
+Two questions are kept apart. How good is it, over this window? Metrics with bounds answer that, and the label-free
+estimate where labels are few. Has it become worse than it was published with? That is asked of every label in the order
+of arrival, by one detector that may be looked at after each: it is what raises the alarm.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from model_sidecar.events import Event, Listener, QualityAlarmed, QualityReported, Released, Site
+from model_sidecar.monitor import judging, measures
+from model_sidecar.monitor.calibration import counted, estimated_accuracy
+from model_sidecar.monitor.evidence import RateDetector
+from model_sidecar.monitor.hours import Hours, hour_of, moment_of
+from model_sidecar.monitor.label_tallies import Classes, ClassTally, ValueTally
+from model_sidecar.monitor.prediction_ids import first_id_at
+from model_sidecar.monitor.quality_report import QualityMetric, VersionQuality
+from model_sidecar.monitor.readings import NOWHERE, Joined, Readings, Watched, WatchedKey
+from model_sidecar.monitor.truths import same
+from model_sidecar.release.names import Version
+
+__all__ = ["DAY_S", "FALSE_ALARM_LABELS", "Quality", "same"]
+
+DAY_S = 24 * 3600.0
+FALSE_ALARM_LABELS = 1e5
+"""A version that predicts as published is accused once in so many labels, on average."""
+_MOST_VERSIONS = 8
+"""Of one site, live, standby and those of which predictions are reported; the one unheard of for longest gives way."""
+_EARLY_LABELS = 2000
+"""Of a version of which nothing else is known yet, as after a start, so many of the last labels wait."""
+_MARGIN_Z = 2.33
+"""The baseline's own uncertainty is allowed for at its 99 % bound, where the number of its rows is known."""
+_HOUR_S = 3600
+_HOUR = first_id_at(_HOUR_S * 1000)
+
+
+@dataclass(slots=True)
+class _Version:
+    watched: Watched
+    hours: Hours
+    detector: RateDetector | None
+    limit: float | None  # of a regression's |error|; beyond it is an event for the detector
+    alarm_since: datetime | None = None
+    reported: int = 0  # the hour of the last report
+
+
+class Quality:
+    """The quality of every version that is watched. Any thread may call anything here.
+
+    `observe` is the monitor's, `joined` the log's, `tick` is called about once a second by whoever has a clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_event: Listener,
+        sample: float = 1.0,
+        is_resident: Callable[[Site, Version], bool] = lambda _site, _version: True,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            on_event: is told of hourly reports and alarms.
+            sample: the share of predictions that the log keeps; no others can get a label.
+            is_resident: whether a version is in memory; what was, and is no longer, is forgotten.
+            now: the wall clock.
+        """
+        self._listener = on_event
+        self._sample = sample
+        self._is_resident = is_resident
+        self._now = now
+        self._lock = threading.Lock()  # guards everything below
+        self._versions: dict[WatchedKey, _Version] = {}
+        self._early: dict[WatchedKey, deque[Joined]] = {}
+
+    def observe(self, watched: Watched, readings: Readings) -> None:
+        """Take in one tick's predictions: how many there were in each hour, and how confident."""
+        table = watched.baseline.calibration if watched.baseline is not None else None
+        with self._lock:
+            version = self._of(watched)
+            if version is None:
+                return
+            hours = readings.ids // _HOUR
+            for hour in np.unique(hours):
+                there = hours == hour
+                cell = version.hours.cell(int(hour))
+                cell.predictions += int(np.count_nonzero(there))
+                if table is not None and readings.confidence is not None:
+                    cell.add_confidences(counted(table, readings.confidence[there]))
+        self.tick()
+
+    def joined(self, key: WatchedKey, rows: Sequence[Joined]) -> None:
+        """Take in labels, in the order of their arrival.
+
+        A corrected one takes the earlier one's place in the metrics; what the earlier one was evidence of stays.
+        """
+        with self._lock:
+            version = self._versions.get(key)
+            if version is None:
+                self._wait(key, rows)
+                return
+            for row in rows:
+                self._take(version, row)
+        self.tick()
+
+    def tick(self) -> None:
+        """Tell of alarms, and report where an hour has ended; labels and predictions make it happen, too."""
+        told: list[Event] = []
+        now = self._now()
+        with self._lock:
+            for version in self._versions.values():
+                told += self._alarmed(version, now)
+                if version.reported < hour_of(now):
+                    version.reported = hour_of(now)
+                    report = self._report(version, _HOUR_S, now)
+                    if report.predictions + report.labels:
+                        told.append(QualityReported(version.watched.site, **_facts(report)))
+        for event in told:
+            self._listener(event)  # not under the lock: who listens may ask back
+
+    def on_event(self, event: Event) -> None:
+        """Forget a version that is no longer resident; a listener for the sites' events."""
+        match event:
+            case Released(site=site, version=version, manifest=manifest) if not self._is_resident(
+                site, version
+            ):
+                key = WatchedKey(site, version, manifest)
+                with self._lock:
+                    self._versions.pop(key, None)
+                    self._early.pop(key, None)
+            case _:
+                pass
+
+    def reports(self, site: Site, window_s: float = DAY_S) -> tuple[VersionQuality, ...]:
+        """Every version of the site that is watched, over predictions made so long ago or later.
+
+        A window is of whole hours, and says when it begins; one of more than a day is everything since the start.
+        """
+        now = self._now()
+        with self._lock:
+            versions = [each for key, each in self._versions.items() if key.site == site]
+            return tuple(self._report(each, window_s, now) for each in versions)
+
+    # Under the lock.
+
+    def _of(self, watched: Watched) -> _Version | None:
+        key = watched.key
+        version = self._versions.pop(key, None)
+        if version is None:
+            if key.manifest != NOWHERE and not self._is_resident(key.site, key.version):
+                return None  # its last readings, after its release
+            version = _begun(watched, self._now())
+            for row in self._early.pop(key, ()):
+                self._take(version, row)
+            others = [each for each in self._versions if each.site == key.site]
+            for oldest in others[: max(0, len(others) + 1 - _MOST_VERSIONS)]:
+                del self._versions[oldest]
+        self._versions[key] = version  # the last heard of stands last
+        return version
+
+    def _wait(self, key: WatchedKey, rows: Sequence[Joined]) -> None:
+        waiting = self._early.pop(key, None)
+        if waiting is None:
+            waiting = deque(maxlen=_EARLY_LABELS)
+            for oldest in list(self._early)[: max(0, len(self._early) + 1 - _MOST_VERSIONS)]:
+                del self._early[oldest]
+        waiting.extend(rows)
+        self._early[key] = waiting
+
+    def _take(self, version: _Version, row: Joined) -> None:
+        tally = version.hours.cell(row.id // _HOUR).tally
+        if row.replaces is not None:
+            tally.add(row, row.replaces, -1)
+            tally.add(row, row.truth)
+            return
+        outcome = tally.add(row, row.truth)
+        if version.detector is not None:
+            wrong = outcome if version.limit is None else outcome > version.limit
+            version.detector.update(int(wrong), 1)
+
+    def _alarmed(self, version: _Version, now: datetime) -> list[Event]:
+        if version.detector is None or version.alarm_since is not None or not version.detector.alarm:
+            return []
+        if not self._enough(version.hours.labels, version.hours.predictions):
+            return []
+        version.alarm_since = now
+        return [QualityAlarmed(version.watched.site, **_facts(self._report(version, math.inf, now)))]
+
+    def _enough(self, labels: int, predictions: int) -> bool:
+        coverage = labels / max(labels, predictions, 1)
+        return labels >= judging.FEWEST_LABELS and coverage >= judging.LEAST_COVERAGE * self._sample
+
+    def _report(self, version: _Version, window_s: float, now: datetime) -> VersionQuality:
+        watched = version.watched
+        start, cell = version.hours.since(now, window_s)
+        labels, predictions = cell.tally.labels, cell.predictions
+        enough = self._enough(labels, predictions)
+        tally = cell.tally
+        found = measures.of_classes(tally) if isinstance(tally, ClassTally) else measures.of_values(tally)
+        metrics = [judging.judged(each, watched.metrics, enough=enough) for each in found]
+        shown = [each for each in metrics if each is not None]
+        table = watched.baseline.calibration if watched.baseline is not None else None
+        if table is not None and cell.confidences is not None:
+            guess = estimated_accuracy(table, cell.confidences)
+            if guess is not None:
+                shown.append(_estimate(guess, watched))
+        verdict = judging.overall(shown, alarm=version.alarm_since is not None)
+        return VersionQuality(
+            version=watched.version,
+            manifest_sha256=watched.manifest,
+            task=watched.roles.task,
+            window_start=moment_of(start),
+            window_end=now,
+            predictions=predictions,
+            labels=labels,
+            coverage=labels / max(labels, predictions, 1),
+            metrics=tuple(shown),
+            verdict=verdict,
+            evidence_log10=version.detector.evidence_log10 if version.detector is not None else 0.0,
+            threshold_log10=math.log10(FALSE_ALARM_LABELS),
+            alarm_since=version.alarm_since,
+            summary=judging.in_words(
+                shown,
+                verdict,
+                predictions=predictions,
+                labels=labels,
+                enough=enough,
+                alarm_since=version.alarm_since,
+            ),
+        )
+
+
+def _facts(report: VersionQuality) -> dict[str, Any]:
+    return {
+        "version": report.version,
+        "manifest": report.manifest_sha256,
+        "verdict": report.verdict.value,
+        "predictions": report.predictions,
+        "labels": report.labels,
+        "evidence_log10": report.evidence_log10,
+        "metrics": {
+            f"{each.name}_estimate" if each.estimated else each.name: each.value for each in report.metrics
+        },
+        "summary": report.summary,
+    }
+
+
+def _estimate(guess: measures.Measure, watched: Watched) -> QualityMetric:
+    return QualityMetric(
+        name=guess.name,
+        value=guess.value,
+        lower=guess.lower,
+        upper=guess.upper,
+        baseline=judging.promised(watched.metrics, guess.name),
+        estimated=True,
+    )
+
+
+def _begun(watched: Watched, now: datetime) -> _Version:
+    is_regression = watched.roles.task == "regression"
+    limit = watched.baseline.error_q90 if is_regression and watched.baseline is not None else None
+    classes = Classes()
+    return _Version(
+        watched=watched,
+        hours=Hours(ValueTally if is_regression else lambda: ClassTally(classes), now),
+        detector=_detector(watched, limit),
+        limit=limit,
+        reported=hour_of(now),
+    )
+
+
+def _detector(watched: Watched, limit: float | None) -> RateDetector | None:
+    """Of wrong predictions, or of errors as only one in ten was; None where nothing tells how often either was."""
+    baseline = watched.baseline
+    rate: float | None = None
+    rows = 0
+    if watched.roles.task == "regression":
+        if limit is not None and baseline is not None:
+            rate, rows = 0.1, baseline.rows
+    else:
+        accuracy = judging.promised(watched.metrics, "accuracy")
+        table = baseline.calibration if baseline is not None else None
+        if accuracy is not None:
+            rate = 1.0 - accuracy
+        elif table is not None and any(table.rows):
+            rows = sum(table.rows)
+            rate = sum(table.errors) / rows
+    if rate is None:
+        return None
+    tolerance = judging.TOLERANCE + (_MARGIN_Z * math.sqrt(rate * (1 - rate) / rows) if rows else 0.0)
+    if rate + tolerance >= 1.0:
+        return None
+    return RateDetector(rate, tolerance, FALSE_ALARM_LABELS)
