@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from support.served import SITE, A, B
 from support.labelled import (
     NOON,
     Listening,
@@ -18,6 +17,7 @@ from support.labelled import (
     readings,
     watched,
 )
+from support.served import SITE, A, B
 
 from model_sidecar.events import QualityAlarmed, QualityReported, Released, Site
 from model_sidecar.monitor.quality_report import QualityMetric, Verdict, VersionQuality

@@ -16,6 +16,7 @@ from support.rpc_control import Control
 from support.rpc_plane import RPC_S, Plane
 
 SERVICE = "model_sidecar.v1.DeploymentService"
+FEEDBACK = "model_sidecar.v1.FeedbackService"
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def ask(channel: grpc.Channel, **question: Any) -> Any:
 def test_the_services_of_the_listener_are_listed(channel: grpc.Channel) -> None:
     """Exactly what is served there is listed."""
     found = {each.name for each in ask(channel, list_services="").list_services_response.service}
-    assert found == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert found == {SERVICE, FEEDBACK, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
 def test_a_call_can_be_made_from_what_reflection_tells(channel: grpc.Channel) -> None:

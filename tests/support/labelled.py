@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
-from support.served import SITE, A
+from support.served import SITE, A, B
 
+from model_sidecar.config import GuardMode
 from model_sidecar.events import Event, Site
 from model_sidecar.monitor.quality import Quality
 from model_sidecar.monitor.readings import Joined, Readings, Watched, WatchedKey
-from model_sidecar.release.baseline import Baseline, Calibration
+from model_sidecar.release.baseline import Baseline, Calibration, Classes, StreamBaseline, StreamKind
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import OutputRoles
 from model_sidecar.release.names import Version
@@ -102,6 +104,56 @@ class Listening:
         """Have the version be known, without a prediction so far; its key."""
         self.quality.observe(version, readings(self.clock.now, 0))
         return version.key
+
+
+def column(name: str = "x", kind: StreamKind = StreamKind.FEATURE, *, rows: int = 20_000) -> StreamBaseline:
+    """A column that is spread evenly from 0 to 1 in the baseline."""
+    cuts = tuple(n / 10 for n in range(1, 10))
+    return StreamBaseline(
+        name=name,
+        kind=kind,
+        cuts=cuts,
+        at_or_below=tuple(round(rows * cut) for cut in cuts),
+        finite=rows,
+        nan=0,
+        infinite=0,
+        low=0.0,
+        high=1.0,
+    )
+
+
+def spread_baseline() -> Baseline:
+    """A baseline of 20,000 rows: one feature and the confidence, both spread evenly from 0 to 1, and two classes."""
+    return Baseline(
+        rows=20_000,
+        streams=(column(), column("confidence", StreamKind.CONFIDENCE)),
+        classes=Classes(("0", "1"), (10_000, 10_000), 0),
+    )
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision of the guard."""
+
+    time: datetime = NOON
+    decision: str = "would_roll_back"
+    trigger: str = "disagreement"
+    version: str = str(B)
+    target: str = str(A)
+    generation: int = 0
+    evidence_log10: float = 6.2
+    message: str = "0.41 of 512 predictions differ from 2024.01.10.prod's; dry run"
+
+
+class Book:
+    """The guard's book, with what was put into it."""
+
+    def __init__(self, *decisions: Decided) -> None:
+        self.mode = GuardMode.DRY_RUN
+        self._decisions = decisions
+
+    def recent(self, site: Site) -> tuple[Decided, ...]:
+        return self._decisions
 
 
 def calibrated_baseline() -> Baseline:

@@ -16,9 +16,11 @@ from support.rpc_plane import Noted
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.config import Address
 from model_sidecar.events import Event, Site
+from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.names import Environment, ModelName
 from model_sidecar.rpc.deployment import DeploymentService
 from model_sidecar.rpc.health import HealthBoard
+from model_sidecar.rpc.monitoring import MonitoringCalls
 from model_sidecar.rpc.servers import ControlServer
 from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
@@ -45,7 +47,13 @@ class Control:
         socket: where the server listens, if nothing else was asked for.
     """
 
-    def __init__(self, store: Path, *, addresses: tuple[Address, ...] | None = None) -> None:
+    def __init__(
+        self,
+        store: Path,
+        *,
+        addresses: tuple[Address, ...] | None = None,
+        reports: Reports | None = None,
+    ) -> None:
         self.store = store
         self.shelf = Shelf()
         self.meters = Noted()
@@ -80,6 +88,7 @@ class Control:
         self.server = ControlServer(
             DeploymentService([self.served]),
             self.health,
+            monitoring=MonitoringCalls([self.served], reports or Reports()),
             addresses=addresses or (Address(path=str(self.socket)),),
             max_message_bytes=4 << 20,
             socket_mode=0o600,
@@ -117,10 +126,10 @@ class Control:
             yield made
 
     @contextmanager
-    def calling(self) -> Iterator[SimpleNamespace]:
+    def calling(self, service: str = services.DEPLOYMENT) -> Iterator[SimpleNamespace]:
         """A client's callables."""
         with self.channel() as channel:
-            yield services.multicallables(channel, services.DEPLOYMENT)
+            yield services.multicallables(channel, service)
 
 
 def order(**fields: Any) -> dict[str, Any]:

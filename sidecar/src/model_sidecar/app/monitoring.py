@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model_sidecar.config import ServeSettings
 from model_sidecar.errors import NotFoundError, Reason
-from model_sidecar.events import Event, Site
+from model_sidecar.events import Event, Listener, Site
 from model_sidecar.monitor.drift import Drift
 from model_sidecar.monitor.feedback import FeedbackDesk
 from model_sidecar.monitor.foreign import Foreigners
@@ -15,7 +15,9 @@ from model_sidecar.monitor.intake import Intake
 from model_sidecar.monitor.monitor import Mirror, Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.monitor.prediction_log import PredictionLog
+from model_sidecar.monitor.quality import Quality
 from model_sidecar.monitor.readings import Observer, TruthObserver
+from model_sidecar.monitor.reports import Reports
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.release.names import Version, parse_model
 from model_sidecar.serving.site import ServedSite
@@ -32,18 +34,35 @@ class Monitoring:
         drift: how far versions have moved from what they were published with.
         feedback: takes what was true of predictions.
         tallies: what the monitor counts of its own work, for metrics.
+        reports: what those who watch know, for calls, metrics and pages.
     """
 
-    def __init__(self, settings: ServeSettings, served: Sequence[ServedSite], *, folder: Path | None) -> None:
-        """Build everything; nothing runs yet. The log lies in `folder`, or in memory."""
+    def __init__(
+        self,
+        settings: ServeSettings,
+        served: Sequence[ServedSite],
+        *,
+        folder: Path | None,
+        on_event: Listener,
+    ) -> None:
+        """Build everything; nothing runs yet.
+
+        The log lies in `folder`, or in memory; `on_event` is told what those who watch have to say.
+        """
         self._sites = {each.site: each for each in served}
         self.intake = Intake()
         self.tallies = Tallies(is_resident=lambda site, version: self._resident(site, version) is not None)
         # Whoever watches is made and named here: drift, quality, guard. See the Protocols for who is shown what.
         self.drift = Drift(settings.monitor)
-        observers: list[Observer] = [self.drift]
+        self._quality = Quality(
+            on_event=on_event,
+            sample=settings.monitor.log_sample,
+            is_resident=lambda site, version: self._resident(site, version) is not None,
+        )
+        self.reports = Reports(quality=self._quality, drift=self.drift)
+        observers: list[Observer] = [self.drift, self._quality]
         mirrors: list[Mirror] = []
-        truth_observers: list[TruthObserver] = []
+        truth_observers: list[TruthObserver] = [self._quality]
         self._log = PredictionLog(
             folder,
             limit=settings.monitor.log_bytes,
@@ -101,6 +120,7 @@ class Monitoring:
         self._monitor.on_event(event)
         self.tallies.on_event(event)
         self.drift.on_event(event)
+        self._quality.on_event(event)
 
     def _resident(self, site: Site, version: Version) -> Model | None:
         served = self._sites.get(site)

@@ -25,12 +25,14 @@ from model_sidecar.events import Draining, Event, Listener, Site
 from model_sidecar.model.graph import named_in
 from model_sidecar.model.session import RUNTIME, check_runtime
 from model_sidecar.model.trial import Trials
+from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Signature
 from model_sidecar.rpc.deployment import DeploymentService
 from model_sidecar.rpc.feedback import AioFeedback, ThreadFeedback
 from model_sidecar.rpc.health import HealthBoard
 from model_sidecar.rpc.inference import InferenceService
+from model_sidecar.rpc.monitoring import MonitoringCalls
 from model_sidecar.rpc.servers import ControlServer, DataServer
 from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
@@ -117,8 +119,11 @@ class Sidecar:
         served = [site.served for site in self._sites]
         log_folder = self._state.log if self._state is not None else None
         self._monitoring = (
-            Monitoring(settings, served, folder=log_folder) if settings.monitor.enabled else None
+            Monitoring(settings, served, folder=log_folder, on_event=self._tell)
+            if settings.monitor.enabled
+            else None
         )
+        reports = self._monitoring.reports if self._monitoring is not None else Reports()
         if self._monitoring is not None:
             self._listeners.append(self._monitoring.on_event)
             self._metrics.watch_monitor([each.site for each in served], self._monitoring.tallies.current)
@@ -146,6 +151,7 @@ class Sidecar:
         self._control = ControlServer(
             DeploymentService(served),
             self._health,
+            monitoring=MonitoringCalls(served, reports),
             addresses=settings.control,
             max_message_bytes=settings.max_message_bytes,
             socket_mode=settings.socket_mode,

@@ -40,7 +40,9 @@ class HealthBoard:
         self._waiting: set[str] = set(models)
         self._draining = False
         self._watchers: set[_Wake] = set()
-        self._statuses: dict[str, Any] = {LIVENESS: _SERVING, services.DEPLOYMENT: _SERVING}
+        self._statuses: dict[str, Any] = dict.fromkeys(
+            (LIVENESS, services.DEPLOYMENT, services.FEEDBACK), _SERVING
+        )
         self._statuses |= dict.fromkeys((*_OVERALL, *self._waiting), _NOT_SERVING)
 
     def on_event(self, event: Event) -> None:

@@ -31,6 +31,7 @@ from model_sidecar.rpc.front import Front
 from model_sidecar.rpc.health import AioHealth, HealthBoard, ThreadHealth, health_handler
 from model_sidecar.rpc.inference import InferenceService
 from model_sidecar.rpc.meters import GuardedMeters, Meters
+from model_sidecar.rpc.monitoring import MonitoringCalls
 from model_sidecar.rpc.sockets import Placed, placed, placing
 from model_sidecar_client.wire import services
 
@@ -228,6 +229,7 @@ class ControlServer:
         deployment: DeploymentService,
         board: HealthBoard,
         *,
+        monitoring: MonitoringCalls,
         addresses: Iterable[Address],
         max_message_bytes: int,
         socket_mode: int,
@@ -239,12 +241,15 @@ class ControlServer:
         self._socket_mode = socket_mode
         self._places = ExitStack()
         self._fronts: list[Front] = []
-        handlers = [services.handler(services.DEPLOYMENT, deployment), health_handler(ThreadHealth(board))]
-        shown = [services.DEPLOYMENT, health.SERVICE]
+        handlers = [
+            services.handler(services.DEPLOYMENT, deployment),
+            services.handler(services.FEEDBACK, monitoring),
+            health_handler(ThreadHealth(board)),
+        ]
+        shown = (services.DEPLOYMENT, services.FEEDBACK, health.SERVICE)
         threads = deployment.waiting_calls + reflection.STREAMS + _SPARE_THREADS
         if feedback is not None:
             handlers.append(services.handler(services.FEEDBACK, feedback))
-            shown.append(services.FEEDBACK)
             threads += feedback.waiting_calls
         handlers.append(reflection.Reflection(shown).handler())
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="control")

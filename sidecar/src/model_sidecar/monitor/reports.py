@@ -1,0 +1,84 @@
+"""What the monitor knows, for those who show it: quality, drift and the guard's decisions, each if it is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from model_sidecar.config import GuardMode
+from model_sidecar.events import Site
+from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.drift_report import VersionDrift
+from model_sidecar.monitor.quality import DAY_S, Quality
+from model_sidecar.monitor.quality_report import VersionQuality
+from model_sidecar.serving.site import ServedSite
+
+Report = TypeVar("Report", VersionQuality, VersionDrift)
+
+
+class Decision(Protocol):
+    """One of the guard's decisions; the fields are those of the message GuardDecision."""
+
+    @property
+    def time(self) -> datetime: ...
+    @property
+    def decision(self) -> str: ...
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def evidence_log10(self) -> float: ...
+    @property
+    def message(self) -> str: ...
+
+
+class Decisions(Protocol):
+    """The guard's book."""
+
+    @property
+    def mode(self) -> GuardMode: ...
+    def recent(self, site: Site) -> Sequence[Decision]:
+        """Its last decisions at this site, newest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Who may be asked; None where it is not watched. Any thread may call anything here."""
+
+    quality: Quality | None = None
+    drift: Drift | None = None
+    decisions: Decisions | None = None
+
+    def quality_of(self, served: ServedSite, window_s: float = DAY_S) -> list[VersionQuality]:
+        """How well the site's versions predict, the live one first."""
+        return _live_first(served, self.quality.reports(served.site, window_s) if self.quality else ())
+
+    def drift_of(self, served: ServedSite) -> list[VersionDrift]:
+        """How far the site's versions have drifted, the live one first."""
+        return _live_first(served, self.drift.snapshot(served.site) if self.drift else ())
+
+    def decisions_of(self, site: Site) -> Sequence[Decision]:
+        """The guard's last decisions at this site, newest first."""
+        return self.decisions.recent(site) if self.decisions else ()
+
+    @property
+    def guard(self) -> GuardMode:
+        """Whether the guard acts."""
+        return self.decisions.mode if self.decisions else GuardMode.OFF
+
+
+def _live_first(served: ServedSite, reports: Iterable[Report]) -> list[Report]:
+    residents = served.stage.residents()
+    order = [each.manifest.digest for each in (residents.live, residents.standby) if each is not None]
+    return sorted(
+        reports,
+        key=lambda each: order.index(each.manifest_sha256) if each.manifest_sha256 in order else len(order),
+    )
