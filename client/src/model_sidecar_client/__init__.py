@@ -34,6 +34,17 @@ if TYPE_CHECKING:
         VerificationFailedError,
     )
     from model_sidecar_client.foreign import AsyncPredictions, Predictions
+    from model_sidecar_client.monitoring_records import (
+        DriftBin,
+        DriftStream,
+        GuardDecision,
+        ModelDrift,
+        ModelQuality,
+        QualityMetric,
+        Verdict,
+        VersionDrift,
+        VersionQuality,
+    )
     from model_sidecar_client.operator import Operator
     from model_sidecar_client.records import (
         Action,
@@ -63,14 +74,19 @@ __all__ = [
     "ConflictError",
     "DeadlineError",
     "Deployed",
+    "DriftBin",
+    "DriftStream",
     "Feedback",
     "FeedbackOutcome",
     "FeedbackProblem",
     "FeedbackReport",
+    "GuardDecision",
     "InternalError",
     "InvalidRequestError",
     "LastError",
+    "ModelDrift",
     "ModelMetadata",
+    "ModelQuality",
     "NotFoundError",
     "NotReachableError",
     "NotSupportedError",
@@ -79,6 +95,7 @@ __all__ = [
     "PermissionDeniedError",
     "Prediction",
     "Predictions",
+    "QualityMetric",
     "Record",
     "RefusedError",
     "ResidentVersion",
@@ -89,13 +106,30 @@ __all__ = [
     "Status",
     "TensorSpec",
     "UnavailableError",
+    "Verdict",
     "Verification",
     "VerificationFailedError",
+    "VersionDrift",
+    "VersionQuality",
     "VersionSummary",
     "Writer",
 ]
 
 _ROOMS = {
+    **dict.fromkeys(
+        (
+            "DriftBin",
+            "DriftStream",
+            "GuardDecision",
+            "ModelDrift",
+            "ModelQuality",
+            "QualityMetric",
+            "Verdict",
+            "VersionDrift",
+            "VersionQuality",
+        ),
+        "monitoring_records",
+    ),
     "AsyncClient": "aio_client",
     "AsyncOperator": "aio_operator",
     "Client": "client",

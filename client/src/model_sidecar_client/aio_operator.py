@@ -7,12 +7,13 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-from model_sidecar_client import deployment
+from model_sidecar_client import deployment, monitoring
 from model_sidecar_client.channels import ChannelOptions, Metadata
+from model_sidecar_client.monitoring_records import ModelDrift, ModelQuality
 from model_sidecar_client.operator import ACTION_TIMEOUT_S
 from model_sidecar_client.records import Deployed, Record, Status, Verification, VersionSummary
 from model_sidecar_client.transport import AsyncConnection
-from model_sidecar_client.wire.services import DEPLOYMENT
+from model_sidecar_client.wire.services import DEPLOYMENT, FEEDBACK
 
 
 class AsyncOperator:
@@ -27,7 +28,12 @@ class AsyncOperator:
     ) -> None:
         """The arguments are those of `Operator`. It may be made outside of an event loop."""
         self._connection = AsyncConnection(
-            target, DEPLOYMENT, timeout_s=timeout_s, metadata=metadata, options=options
+            target,
+            DEPLOYMENT,
+            FEEDBACK,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            options=options,
         )
 
     async def deploy(
@@ -124,6 +130,26 @@ class AsyncOperator:
     async def verify(self, model: str, version: str, *, timeout_s: float = ACTION_TIMEOUT_S) -> Verification:
         """See `Operator.verify`."""
         return await self._connection.run(deployment.verify(model, version), timeout_s=timeout_s)
+
+    async def quality(
+        self,
+        model: str = "",
+        *,
+        environment: str = "",
+        version: str = "",
+        window_s: float | None = None,
+        timeout_s: float | None = None,
+    ) -> list[ModelQuality]:
+        """See `Operator.quality`."""
+        exchange = monitoring.quality(model, environment, version, window_s)
+        return await self._connection.run(exchange, timeout_s=timeout_s)
+
+    async def drift(
+        self, model: str = "", *, environment: str = "", version: str = "", timeout_s: float | None = None
+    ) -> list[ModelDrift]:
+        """See `Operator.drift`."""
+        exchange = monitoring.drift(model, environment, version)
+        return await self._connection.run(exchange, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """See `Operator.close`."""

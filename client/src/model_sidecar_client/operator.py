@@ -7,11 +7,12 @@ from contextlib import closing
 from types import TracebackType
 from typing import Self
 
-from model_sidecar_client import deployment
+from model_sidecar_client import deployment, monitoring
 from model_sidecar_client.channels import ChannelOptions, Metadata
+from model_sidecar_client.monitoring_records import ModelDrift, ModelQuality
 from model_sidecar_client.records import Deployed, Record, Status, Verification, VersionSummary
 from model_sidecar_client.transport import Connection
-from model_sidecar_client.wire.services import DEPLOYMENT
+from model_sidecar_client.wire.services import DEPLOYMENT, FEEDBACK
 
 ACTION_TIMEOUT_S = 60.0
 
@@ -38,7 +39,12 @@ class Operator:
             options: further gRPC channel options; they win over ours.
         """
         self._connection = Connection(
-            target, DEPLOYMENT, timeout_s=timeout_s, metadata=metadata, options=options
+            target,
+            DEPLOYMENT,
+            FEEDBACK,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            options=options,
         )
 
     def deploy(
@@ -181,6 +187,35 @@ class Operator:
     def verify(self, model: str, version: str, *, timeout_s: float = ACTION_TIMEOUT_S) -> Verification:
         """Check a version's bytes against its manifest, without loading it. A bad verdict is returned, not raised."""
         return self._connection.run(deployment.verify(model, version), timeout_s=timeout_s)
+
+    def quality(
+        self,
+        model: str = "",
+        *,
+        environment: str = "",
+        version: str = "",
+        window_s: float | None = None,
+        timeout_s: float | None = None,
+    ) -> list[ModelQuality]:
+        """How well versions predict, by the labels so far, beside what they were published with.
+
+        Args:
+            model: its name; "" for every model of this sidecar.
+            environment: "" for the one that is served.
+            version: only this one; "" for every version that is watched.
+            window_s: only predictions made so long ago or later; 24 hours if not given, and of more than 24 hours
+                everything since the sidecar's start.
+            timeout_s: as for every call.
+        """
+        exchange = monitoring.quality(model, environment, version, window_s)
+        return self._connection.run(exchange, timeout_s=timeout_s)
+
+    def drift(
+        self, model: str = "", *, environment: str = "", version: str = "", timeout_s: float | None = None
+    ) -> list[ModelDrift]:
+        """How far what versions see and say has moved from what they were published with, and what the guard decided."""
+        exchange = monitoring.drift(model, environment, version)
+        return self._connection.run(exchange, timeout_s=timeout_s)
 
     def close(self) -> None:
         """End the connection. Closing twice is fine; one that is never closed warns with ResourceWarning."""
