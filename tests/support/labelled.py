@@ -45,7 +45,7 @@ def watched(
         version=version,
         manifest=digest_of(version.encode()),
         roles=OutputRoles(task=task, prediction="label", confidence="confidence"),
-        features=("x",),
+        features=facts.get("features", ("x",)),
         metrics=facts.get("metrics", {"accuracy": 0.98}),
         baseline=facts.get("baseline"),
     )

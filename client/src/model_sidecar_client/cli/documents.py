@@ -1,9 +1,9 @@
 """The JSON that `-o json` prints. Programs rely on it: names may be added, and none is renamed or removed.
 
 Every document is an object: `{"record": …, "took_ms": …, "replayed": …, "dry_run": …}` from deploy and rollback,
-`{"statuses": […]}`, `{"records": […]}` and `{"versions": […]}` from status, history and versions, and a prediction's
-fields from predict. `status --watch` prints one status a line (NDJSON). The fields are those of the records in
-`model_sidecar_client.records` and `model_sidecar_client.answers`.
+`{"statuses": […]}`, `{"records": […]}` and `{"versions": […]}` from status, history and versions, `{"quality": […]}` and
+`{"drift": […]}` from these two, and a prediction's fields from predict. `status --watch` prints one status a line (NDJSON). The fields are those of the records in
+`model_sidecar_client.records`, `.monitoring_records` and `.answers`.
 
 Times are RFC 3339 in UTC with microseconds. Numbers that JSON does not have are the strings "NaN", "Infinity" and
 "-Infinity". Bytes are a string where they are UTF-8, else `{"base64": "…"}`. What is not there is null.

@@ -14,7 +14,8 @@ from model_sidecar_client.cli.text import printable
 if TYPE_CHECKING:
     from model_sidecar_client.errors import SidecarError
 
-FAILED, USAGE, TIMED_OUT, VERIFICATION_FAILED, CONFLICT, NOT_REACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 7, 130
+FAILED, USAGE, TIMED_OUT, VERIFICATION_FAILED, CONFLICT = 1, 2, 3, 4, 5
+FOUND, NOT_REACHABLE, INTERRUPTED = 6, 7, 130
 
 # The sidecar's own messages say what to do; this adds what only a shell knows.
 _BY_REASON = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from model_sidecar_client.cli import acting, looking, predicting, telling
+from model_sidecar_client.cli import acting, looking, predicting, telling, watching
 from model_sidecar_client.cli.failures import INTERRUPTED
 from model_sidecar_client.cli.options import (
     config_option,
@@ -50,7 +50,7 @@ def _print_version(context: click.Context, _param: click.Parameter, wanted: bool
     cls=Sidecarctl,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 refused or failed, 2 usage, 3 wait timed out (the operation goes on), "
-    "4 verification failed, 5 conflict, 7 not reachable, 130 interrupted.",
+    "4 verification failed, 5 conflict, 6 --fail-on is met, 7 not reachable, 130 interrupted.",
 )
 @click.option(
     "--version",
@@ -86,6 +86,8 @@ for command in (
     looking.status,
     looking.history,
     looking.versions,
+    watching.quality,
+    watching.drift,
     predicting.predict,
     telling.feedback,
 ):

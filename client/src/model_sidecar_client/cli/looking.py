@@ -30,7 +30,7 @@ _HISTORY_HEAD = ("GENERATION", "TIME", "ACTION", "VERSION", "PREVIOUS", "ACTOR",
 _VERSIONS_HEAD = ("VERSION", "STATE", "TRAINED", "DATA", "PREPROCESSING", "FRAMEWORK", "METRICS", "PROBLEM")
 
 
-def _looking_options(function: F) -> F:
+def looking_options(function: F) -> F:
     """The options of every command that only looks."""
     for add in (output_option(), timeout_option(), control_option(), config_option()):
         function = add(function)
@@ -41,14 +41,14 @@ def _looking_options(function: F) -> F:
 @click.argument("model", required=False, default="")
 @option("--environment", default="", help="Only this one.")
 @option("--watch", is_flag=True, help="Print it again after every change, until interrupted.")
-@_looking_options
+@looking_options
 def status(model: str, environment: str, *, watch: bool, **_of_the_program: Any) -> None:
     """What should answer for MODEL, and what does; without MODEL, for every model of the sidecar.
 
     With --watch there is one model to follow: MODEL may be left out where the sidecar has no other.
     """
     chosen = settings()
-    with _operator(chosen) as operator, reported(Attempt(what="status", target_option="--control")):
+    with operator_of(chosen) as operator, reported(Attempt(what="status", target_option="--control")):
         if watch:
             if not (model and environment):
                 model, environment = _only_one(operator.status(model, environment=environment))
@@ -68,11 +68,11 @@ def status(model: str, environment: str, *, watch: bool, **_of_the_program: Any)
 @click.argument("model")
 @option("--environment", required=True, help="Whose ledger.")
 @option("-n", "--limit", type=click.IntRange(min=1), help="Only the newest N records.")
-@_looking_options
+@looking_options
 def history(model: str, environment: str, limit: int | None, **_of_the_program: Any) -> None:
     """The ledger of MODEL, newest record first: who did what, when and why."""
     chosen = settings()
-    with _operator(chosen) as operator, reported(Attempt(what="history", target_option="--control")):
+    with operator_of(chosen) as operator, reported(Attempt(what="history", target_option="--control")):
         records = operator.history(model, environment=environment, limit=limit)
     if chosen.is_json:
         click.echo(indented({"records": records}))
@@ -84,11 +84,11 @@ def history(model: str, environment: str, limit: int | None, **_of_the_program: 
 @click.command(short_help="The versions in the store.")
 @click.argument("model")
 @option("--environment", required=True, help="Whose live version and standby to mark.")
-@_looking_options
+@looking_options
 def versions(model: str, environment: str, **_of_the_program: Any) -> None:
     """The versions of MODEL in the store, newest name first."""
     chosen = settings()
-    with _operator(chosen) as operator, reported(Attempt(what="versions", target_option="--control")):
+    with operator_of(chosen) as operator, reported(Attempt(what="versions", target_option="--control")):
         summaries = operator.versions(model, environment=environment)
     if chosen.is_json:
         click.echo(indented({"versions": summaries}))
@@ -97,7 +97,8 @@ def versions(model: str, environment: str, **_of_the_program: Any) -> None:
         click.echo(line)
 
 
-def _operator(chosen: Settings) -> Operator:
+def operator_of(chosen: Settings) -> Operator:
+    """An operator at the control socket of these settings, with their deadline."""
     from model_sidecar_client.operator import Operator
 
     return (

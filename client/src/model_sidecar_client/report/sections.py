@@ -1,0 +1,199 @@
+"""Quality, drift and decisions as pieces of a page. The sidecar's own status page is made of the same pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from model_sidecar_client.report.markup import Markup, tag, together
+from model_sidecar_client.report.plots import evidence_bar, histogram, interval, scale_of
+from model_sidecar_client.report.shapes import Decision, Drift, Metric, Quality, Stream
+
+_COLOURS = {"within": "good", "below": "bad", "inconclusive": "plain"}
+_DECIDED = {"rolled_back": "bad", "would_roll_back": "busy", "held": "plain", "failed": "bad"}
+_PLOTTED = 24
+"""So many streams have a histogram, those with the most evidence."""
+
+
+def quality_section(quality: Quality) -> Markup:
+    """One version's metrics with bounds, beside what it was published with."""
+    rows = [_metric_row(each) for each in quality.metrics]
+    return tag(
+        "div",
+        tag(
+            "h3",
+            "Quality ",
+            badge(_COLOURS.get(quality.verdict, "plain"), quality.verdict),
+            tag("span", f" {quality.version}", css="quiet"),
+        ),
+        _alarm(quality.alarm_since, "It predicts worse than it was published with"),
+        tag("p", quality.summary, css="summary"),
+        _table(("metric", "value", "95 % bounds, mark: published", "bounds", "published", "verdict"), rows)
+        if rows
+        else None,
+        tag(
+            "p",
+            f"{quality.labels:,} labels of {max(quality.predictions, quality.labels):,} predictions "
+            f"({quality.coverage:.1%}), {_window(quality)}. Evidence that it has become worse: ",
+            evidence_bar(quality.evidence_log10, quality.threshold_log10),
+            f" 10^{quality.evidence_log10:.1f}, an alarm from 10^{quality.threshold_log10:.1f} on.",
+            css="quiet",
+        ),
+        css="quality",
+    )
+
+
+def drift_section(drift: Drift) -> Markup:
+    """One version's drift: the cause, evidence by stream, and histograms beside the baseline's."""
+    streams = sorted(drift.streams, key=lambda each: (not each.alarm, -each.evidence_log10))
+    is_alarm = drift.alarm_since is not None
+    largest = max([0.0, *(each.evidence_log10 for each in streams)])
+    plotted = [each for each in streams if len(each.bins) > 2][:_PLOTTED]
+    left_out = sum(len(each.bins) > 2 for each in streams) - len(plotted)
+    return tag(
+        "div",
+        tag(
+            "h3",
+            "Drift ",
+            badge("bad" if is_alarm else "good" if drift.baseline_rows else "plain", _drift_word(drift)),
+            tag("span", f" {drift.version}", css="quiet"),
+        ),
+        _alarm(drift.alarm_since, "What it sees or says has moved"),
+        tag("p", drift.summary, css="summary") if drift.summary else None,
+        *(tag("p", each, css="quiet") for each in drift.notes),
+        tag(
+            "p",
+            "All streams together: ",
+            evidence_bar(drift.evidence_log10, drift.threshold_log10),
+            f" 10^{max(0.0, drift.evidence_log10):.1f}, an alarm from 10^{drift.threshold_log10:.1f} on. "
+            f"{drift.rows:,} rows in the last hour against {drift.baseline_rows:,} of the baseline; a share may differ by "
+            f"{drift.band:.1%} before that counts.",
+            css="quiet",
+        ),
+        _table(
+            ("stream", "kind", "evidence", "", "shows", "rows"),
+            [_stream_row(each, drift.threshold_log10, largest) for each in streams],
+        )
+        if streams
+        else None,
+        tag("div", *(_card(each) for each in plotted), css="cards") if plotted else None,
+        tag("p", f"{left_out} more streams with less evidence are not drawn.", css="quiet")
+        if left_out
+        else None,
+        legend() if plotted else None,
+        css="drift",
+    )
+
+
+def decisions_section(guard: str, decisions: Sequence[Decision]) -> Markup | None:
+    """What the guard decided, newest first; None where it is off and never decided anything."""
+    if guard == "off" and not decisions:
+        return None
+    rows = [
+        tag(
+            "tr",
+            tag("td", f"{each.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if each.time else ""),
+            tag("td", badge(_DECIDED.get(each.decision, "plain"), each.decision.replace("_", " "))),
+            tag("td", each.trigger),
+            tag("td", f"{each.version} → {each.target}" if each.target else each.version),
+            tag("td", f"10^{each.evidence_log10:.1f}"),
+            tag("td", each.message),
+        )
+        for each in decisions
+    ]
+    return tag(
+        "div",
+        tag("h3", "Guard ", badge("good" if guard == "on" else "plain", guard)),
+        _table(("when (UTC)", "decision", "trigger", "from → to", "evidence", "why"), rows)
+        if rows
+        else tag("p", "It has not decided anything yet.", css="quiet"),
+        css="guard",
+    )
+
+
+def legend() -> Markup:
+    """What the colours of the histograms mean."""
+    return tag(
+        "p",
+        tag("span", "", css="key then"),
+        " baseline ",
+        tag("span", "", css="key now"),
+        " last hour ",
+        tag("span", "", css="key now alarm"),
+        " last hour, alarm",
+        css="quiet legend",
+    )
+
+
+def badge(colour: str, word: str) -> Markup:
+    """A word in a coloured pill: "good", "bad", "busy" or "plain"."""
+    return tag("span", word, css=f"badge {colour}")
+
+
+def _metric_row(metric: Metric) -> Markup:
+    bounds = (
+        f"{metric.lower:.4g} to {metric.upper:.4g}"
+        if metric.lower is not None and metric.upper is not None
+        else ""
+    )
+    return tag(
+        "tr",
+        tag(
+            "th",
+            metric.name,
+            tag("span", " estimate", css="quiet") if metric.estimated else None,
+            scope="row",
+        ),
+        tag("td", f"{metric.value:.4g}", css="number"),
+        tag("td", interval(metric, scale=scale_of(metric))),
+        tag("td", bounds, css="number"),
+        tag("td", "" if metric.baseline is None else f"{metric.baseline:.4g}", css="number"),
+        tag("td", "" if metric.estimated else badge(_COLOURS.get(metric.verdict, "plain"), metric.verdict)),
+    )
+
+
+def _stream_row(stream: Stream, threshold: float, largest: float) -> Markup:
+    shows = f"{stream.direction} {stream.size:.1%}" if stream.direction else ""
+    return tag(
+        "tr",
+        tag("th", stream.name, scope="row"),
+        tag("td", stream.kind),
+        tag("td", evidence_bar(stream.evidence_log10, threshold, largest=largest)),
+        tag("td", f"10^{max(0.0, stream.evidence_log10):.1f}", css="number"),
+        tag("td", shows, " " if stream.alarm else None, badge("bad", "alarm") if stream.alarm else None),
+        tag("td", f"{stream.rows:,}", css="number"),
+    )
+
+
+def _card(stream: Stream) -> Markup:
+    moved = f"{stream.direction} {stream.size:.1%}" if stream.direction else ""
+    return tag(
+        "figure",
+        tag("figcaption", tag("strong", stream.name), tag("span", f" {stream.kind} ", css="quiet"), moved),
+        histogram(stream.bins, alarm=stream.alarm),
+        css="card alarm" if stream.alarm else "card",
+    )
+
+
+def _alarm(since: datetime | None, what: str) -> Markup | None:
+    if since is None:
+        return None
+    return tag("p", f"{what}: alarm since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", css="notice bad")
+
+
+def _drift_word(drift: Drift) -> str:
+    if drift.alarm_since is not None:
+        return "alarm"
+    return "no alarm" if drift.baseline_rows else "no baseline"
+
+
+def _window(quality: Quality) -> str:
+    if quality.window_start is None or quality.window_end is None:
+        return "window unknown"
+    start, end = (each.astimezone(UTC) for each in (quality.window_start, quality.window_end))
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Markup]) -> Markup:
+    heads = tag("tr", *(tag("th", each, scope="col") for each in columns))
+    return tag("div", tag("table", tag("thead", heads), tag("tbody", together(*rows))), css="wide")
