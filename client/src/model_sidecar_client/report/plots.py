@@ -43,10 +43,13 @@ def histogram(bins: Sequence[Bin], *, alarm: bool) -> Markup:
     )
 
 
-def evidence_bar(evidence: float, threshold: float, *, largest: float | None = None) -> Markup:
-    """How much evidence there is, with a mark at what makes an alarm; both are logarithms to base 10."""
+def evidence_bar(evidence: float, threshold: float) -> Markup:
+    """How much evidence there is, with a mark in the middle at what makes an alarm; both are logarithms to base 10.
+
+    Twice what makes an alarm fills it: how much more there is than that is nobody's concern.
+    """
     width, height = _BAR
-    scale = width / max(threshold * 1.4, largest or evidence, 1.0)
+    scale = width / max(2 * threshold, 1.0)
     length = max(0.0, min(width, evidence * scale))
     mark = threshold * scale
     is_alarm = evidence >= threshold

@@ -11,6 +11,8 @@ from model_sidecar_client.report.shapes import Decision, Drift, Metric, Quality,
 
 _COLOURS = {"within": "good", "below": "bad", "inconclusive": "plain"}
 _DECIDED = {"rolled_back": "bad", "would_roll_back": "busy", "held": "plain", "failed": "bad"}
+_SPEAKS_LOG10 = 0.5
+"""With less evidence a stream says nothing, and stands below the others, folded away."""
 _PLOTTED = 24
 """So many streams have a histogram, those with the most evidence."""
 
@@ -36,7 +38,11 @@ def quality_section(quality: Quality) -> Markup:
             f"{quality.labels:,} labels of {max(quality.predictions, quality.labels):,} predictions "
             f"({quality.coverage:.1%}), {_window(quality)}. Evidence that it has become worse: ",
             evidence_bar(quality.evidence_log10, quality.threshold_log10),
-            f" 10^{quality.evidence_log10:.1f}, an alarm from 10^{quality.threshold_log10:.1f} on.",
+            " ",
+            _power(quality.evidence_log10),
+            ", an alarm from ",
+            _power(quality.threshold_log10),
+            " on.",
             css="quiet",
         ),
         css="quality",
@@ -47,7 +53,8 @@ def drift_section(drift: Drift) -> Markup:
     """One version's drift: the cause, evidence by stream, and histograms beside the baseline's."""
     streams = sorted(drift.streams, key=lambda each: (not each.alarm, -each.evidence_log10))
     is_alarm = drift.alarm_since is not None
-    largest = max([0.0, *(each.evidence_log10 for each in streams)])
+    speaking = [each for each in streams if each.alarm or each.evidence_log10 >= _SPEAKS_LOG10]
+    silent = [each for each in streams if each not in speaking]
     plotted = [each for each in streams if len(each.bins) > 2][:_PLOTTED]
     left_out = sum(len(each.bins) > 2 for each in streams) - len(plotted)
     return tag(
@@ -65,22 +72,27 @@ def drift_section(drift: Drift) -> Markup:
             "p",
             "All streams together: ",
             evidence_bar(drift.evidence_log10, drift.threshold_log10),
-            f" 10^{max(0.0, drift.evidence_log10):.1f}, an alarm from 10^{drift.threshold_log10:.1f} on. "
-            f"{drift.rows:,} rows in the last hour against {drift.baseline_rows:,} of the baseline; a share may differ by "
+            " ",
+            _power(drift.evidence_log10),
+            ", an alarm from ",
+            _power(drift.threshold_log10),
+            f" on. {drift.rows:,} rows in the last hour against {drift.baseline_rows:,} of the baseline; a share may differ by "
             f"{drift.band:.1%} before that counts.",
             css="quiet",
         ),
-        _table(
-            ("stream", "kind", "evidence", "", "shows", "rows"),
-            [_stream_row(each, drift.threshold_log10, largest) for each in streams],
-        )
-        if streams
-        else None,
+        _streams(speaking, drift.threshold_log10) if speaking else None,
         tag("div", *(_card(each) for each in plotted), css="cards") if plotted else None,
+        legend() if plotted else None,
         tag("p", f"{left_out} more streams with less evidence are not drawn.", css="quiet")
         if left_out
         else None,
-        legend() if plotted else None,
+        tag(
+            "details",
+            tag("summary", f"{len(silent)} streams that say nothing", css="quiet"),
+            _streams(silent, drift.threshold_log10),
+        )
+        if silent
+        else None,
         css="drift",
     )
 
@@ -96,7 +108,7 @@ def decisions_section(guard: str, decisions: Sequence[Decision]) -> Markup | Non
             tag("td", badge(_DECIDED.get(each.decision, "plain"), each.decision.replace("_", " "))),
             tag("td", each.trigger),
             tag("td", f"{each.version} → {each.target}" if each.target else each.version),
-            tag("td", f"10^{each.evidence_log10:.1f}"),
+            tag("td", _power(each.evidence_log10)),
             tag("td", each.message),
         )
         for each in decisions
@@ -148,18 +160,30 @@ def _metric_row(metric: Metric) -> Markup:
         tag("td", interval(metric, scale=scale_of(metric))),
         tag("td", bounds, css="number"),
         tag("td", "" if metric.baseline is None else f"{metric.baseline:.4g}", css="number"),
-        tag("td", "" if metric.estimated else badge(_COLOURS.get(metric.verdict, "plain"), metric.verdict)),
+        tag(
+            "td",
+            None
+            if metric.estimated or metric.baseline is None
+            else badge(_COLOURS.get(metric.verdict, "plain"), metric.verdict),
+        ),
     )
 
 
-def _stream_row(stream: Stream, threshold: float, largest: float) -> Markup:
+def _streams(streams: Sequence[Stream], threshold: float) -> Markup:
+    return _table(
+        ("stream", "kind", "evidence", "", "shows", "rows"),
+        [_stream_row(each, threshold) for each in streams],
+    )
+
+
+def _stream_row(stream: Stream, threshold: float) -> Markup:
     shows = f"{stream.direction} {stream.size:.1%}" if stream.direction else ""
     return tag(
         "tr",
         tag("th", stream.name, scope="row"),
         tag("td", stream.kind),
-        tag("td", evidence_bar(stream.evidence_log10, threshold, largest=largest)),
-        tag("td", f"10^{max(0.0, stream.evidence_log10):.1f}", css="number"),
+        tag("td", evidence_bar(stream.evidence_log10, threshold)),
+        tag("td", _power(stream.evidence_log10), css="number"),
         tag("td", shows, " " if stream.alarm else None, badge("bad", "alarm") if stream.alarm else None),
         tag("td", f"{stream.rows:,}", css="number"),
     )
@@ -173,6 +197,10 @@ def _card(stream: Stream) -> Markup:
         histogram(stream.bins, alarm=stream.alarm),
         css="card alarm" if stream.alarm else "card",
     )
+
+
+def _power(log10: float) -> Markup:
+    return together(Markup("10"), tag("sup", f"{max(0.0, log10):.1f}"))
 
 
 def _alarm(since: datetime | None, what: str) -> Markup | None:

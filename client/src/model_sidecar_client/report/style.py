@@ -36,6 +36,7 @@ PLOTS = """
 @media (prefers-color-scheme: dark) { :root { --now: #6ea3f7; --then: #46505b; --alarm: #ff7a6e; --mark: #e3e6ea; } }
 h3 { font-size: 1.05rem; margin: 1.4rem 0 .3rem; }
 .summary { font-size: 1.02rem; max-width: 60rem; }
+sup { line-height: 0; } details { margin: .8rem 0; } details summary { cursor: pointer; }
 .number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(15.5rem, 1fr)); gap: .75rem; margin: .8rem 0; }
 .card { margin: 0; border: 1px solid var(--line); border-radius: .45rem; padding: .5rem .7rem .35rem; }
