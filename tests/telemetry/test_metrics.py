@@ -15,11 +15,15 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.openmetrics import parser
+from support.labelled import NOON, Listening, labels, readings, spread_baseline, watched
 from support.served import SITE, A, B, Bench, C, StillModel
 
+from model_sidecar.config import MonitorSettings
 from model_sidecar.errors import Reason
 from model_sidecar.events import Committed, Event, Refused, Restated, StoreRead, StoreUnreadable
+from model_sidecar.monitor.drift import Drift
 from model_sidecar.monitor.readings import NOWHERE, WatchedKey
+from model_sidecar.monitor.reports import Reports
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.telemetry.exposition import expose
 from model_sidecar.telemetry.metrics import Metrics
@@ -258,6 +262,11 @@ def test_every_metric_is_documented_and_every_documented_metric_exists(
     tallies.ticked()
     tallies.fed_back(WatchedKey(SITE, A, NOWHERE), "joined")
     metrics.watch_monitor([SITE], tallies.current)
+    version, here, drift = watched(baseline=spread_baseline()), Listening(), Drift(MonitorSettings())
+    drift.observe(version, readings(NOON, 10))
+    here.quality.observe(version, readings(NOON, 10))
+    here.quality.joined(version.key, labels(NOON, [True]))
+    metrics.watch_versions([bench.served], Reports(quality=here.quality, drift=drift), stream_counters=True)
     exposed = {}
     for family in registry.collect():
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")

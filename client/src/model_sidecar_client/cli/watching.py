@@ -165,10 +165,9 @@ def _print_quality(model: ModelQuality) -> None:
 
 def _print_drift(model: ModelDrift) -> None:
     for each in model.versions:
-        alarm = f"ALARM since {moment(each.alarm_since)}" if each.alarm_since else "no alarm"
-        _say(
-            f"{model.model} {model.environment} {each.version}: {alarm if each.baseline_rows else 'no baseline'}"
-        )
+        calm = "no alarm" if each.baseline_rows else "no baseline"
+        alarm = f"ALARM since {moment(each.alarm_since)}" if each.alarm_since else calm
+        _say(f"{model.model} {model.environment} {each.version}: {alarm}")
         for line in (each.summary, *each.notes):
             _say(f"  {line}" if line else "")
         streams = sorted(each.streams, key=lambda one: (not one.alarm, -one.evidence_log10))

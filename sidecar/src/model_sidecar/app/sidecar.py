@@ -127,6 +127,7 @@ class Sidecar:
         if self._monitoring is not None:
             self._listeners.append(self._monitoring.on_event)
             self._metrics.watch_monitor([each.site for each in served], self._monitoring.tallies.current)
+            self._metrics.watch_versions(served, reports, stream_counters=settings.monitor.stream_counters)
         self._data = DataServer(
             InferenceService(
                 served,

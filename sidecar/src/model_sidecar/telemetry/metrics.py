@@ -9,13 +9,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector
 
 from model_sidecar.events import Event, Site
+from model_sidecar.monitor.reports import Reports
 from model_sidecar.monitor.tallies import MonitorTallies
+from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Stage
 from model_sidecar.telemetry.flips import FlipMetrics
 from model_sidecar.telemetry.meters import Meters
 from model_sidecar.telemetry.monitoring import MonitoringCollector
 from model_sidecar.telemetry.rpcs import known_rpcs
 from model_sidecar.telemetry.standing import StandingCollector, Watched
+from model_sidecar.telemetry.watched import ReportsCollector
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,12 @@ class Metrics:
     def watch_monitor(self, sites: Sequence[Site], tallies: Callable[[], MonitorTallies]) -> None:
         """Show what the monitor of these sites counts."""
         self.registry.register(MonitoringCollector(sites, tallies))
+
+    def watch_versions(
+        self, sites: Sequence[ServedSite], reports: Reports, *, stream_counters: bool = False
+    ) -> None:
+        """Show how the versions of these sites predict, and how far they have drifted."""
+        self.registry.register(ReportsCollector(sites, reports, stream_counters=stream_counters))
 
     def on_event(self, event: Event) -> None:
         """A listener. Any thread may call it; it never raises."""

@@ -1,0 +1,114 @@
+"""Quality and drift as a scraper sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from support.labelled import NOON, Listening, calibrated_baseline, labels, readings, spread_baseline, watched
+from support.served import SITE, A, Bench
+
+from model_sidecar.config import MonitorSettings
+from model_sidecar.events import Released
+from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.readings import NOWHERE
+from model_sidecar.monitor.reports import Reports
+from model_sidecar.telemetry.watched import ReportsCollector
+
+
+class Scraped:
+    """Observers fed by hand, and what a scrape shows of them."""
+
+    def __init__(self, store: Path, *, stream_counters: bool = False) -> None:
+        self.here = Listening()
+        self.drift = Drift(MonitorSettings())
+        self.registry = CollectorRegistry()
+        reports = Reports(quality=self.here.quality, drift=self.drift)
+        served = Bench(store).served
+        self.registry.register(ReportsCollector([served], reports, stream_counters=stream_counters))
+
+    def value(self, name: str, **further: str) -> float | None:
+        site = {"model": SITE.model, "environment": SITE.environment, "version": A}
+        return self.registry.get_sample_value(f"model_sidecar_{name}", {**site, **further})
+
+
+@pytest.fixture
+def scraped(tmp_path: Path) -> Scraped:
+    return Scraped(tmp_path)
+
+
+def test_quality_beside_its_baseline(scraped: Scraped) -> None:
+    """What was measured, what was published, and what is only estimated are three things."""
+    version = watched(baseline=calibrated_baseline())
+    scraped.here.quality.observe(version, readings(NOON, 200))
+    scraped.here.quality.joined(version.key, labels(NOON, [n % 10 > 0 for n in range(100)]))
+
+    assert scraped.value("quality", metric="accuracy") == 0.9
+    assert scraped.value("quality_baseline", metric="accuracy") == 0.98
+    assert scraped.value("quality", metric="accuracy_estimate") == pytest.approx(0.98)
+    assert scraped.value("quality_baseline", metric="accuracy_estimate") is None
+    assert scraped.value("quality_baseline", metric="f1") is None
+    assert scraped.value("feedback_coverage_ratio") == 0.5
+    assert scraped.value("quality_alarm") == 0
+
+    scraped.here.quality.joined(version.key, labels(NOON, [False] * 100))
+    assert scraped.value("quality_alarm") == 1
+    assert (scraped.value("quality_evidence_log10") or 0) > 5
+
+
+def test_drift_names_its_cause_only_in_alarm(scraped: Scraped) -> None:
+    """Without an alarm one series says 0; with one, one series says 1 and why."""
+    version = watched(baseline=spread_baseline())
+    rows = readings(NOON, 400, confidence=0.5)
+    scraped.drift.observe(version, readings(NOON, 2, confidence=0.5))
+    assert scraped.value("drift_alarm", kind="", cause="") == 0
+
+    for _ in range(50):
+        scraped.drift.observe(version, rows)
+    (told,) = scraped.drift.snapshot(SITE)
+    assert told.cause_kind is not None
+    assert scraped.value("drift_alarm", kind="", cause="") is None
+    assert scraped.value("drift_alarm", kind=told.cause_kind, cause=told.cause) == 1
+    everything = scraped.value("drift_evidence_log10", kind="all")
+    threshold = scraped.value("drift_threshold_log10")
+    assert everything is not None
+    assert threshold is not None
+    assert everything > threshold
+    assert {"feature", "confidence", "class", "nonfinite"} <= {
+        sample.labels["kind"]
+        for family in scraped.registry.collect()
+        if family.name == "model_sidecar_drift_evidence_log10"
+        for sample in family.samples
+    }
+
+
+def test_bins_are_counted_where_that_is_wanted(tmp_path: Path, scraped: Scraped) -> None:
+    """A thousand series a version are an option: every row is in one bin of each stream of values."""
+    version = watched(baseline=spread_baseline())
+    assert b"stream_bin" not in generate_latest(scraped.registry)
+    many = Scraped(tmp_path / "many", stream_counters=True)
+    many.drift.observe(version, readings(NOON, 30))
+    (family,) = [each for each in many.registry.collect() if each.name == "model_sidecar_stream_bin"]
+    features = [each.value for each in family.samples if each.labels["stream"] == "feature:x"]
+    assert sum(features) == 30
+    assert many.value("stream_bin_total", stream="feature:x", bin="<= 0.1") == 30
+
+
+def test_released_versions_leave_and_names_stand_once(scraped: Scraped) -> None:
+    """A version that left memory has no series; one that answers here and elsewhere has one set, not two."""
+    version = watched(baseline=spread_baseline())
+    elsewhere = replace(version, manifest=NOWHERE)
+    for each in (version, elsewhere):
+        scraped.here.quality.observe(each, readings(NOON, 10))
+        scraped.drift.observe(each, readings(NOON, 10))
+    text = generate_latest(scraped.registry).decode()
+    assert text.count("model_sidecar_quality_alarm{") == 1
+    assert text.count("model_sidecar_drift_alarm{") == 1
+
+    scraped.here.resident = False
+    for each in (version, elsewhere):
+        scraped.here.quality.on_event(Released(SITE, A, each.manifest))
+    scraped.drift.retain(SITE, [])
+    assert A not in generate_latest(scraped.registry).decode()
