@@ -307,6 +307,7 @@ class Sidecar:
             readiness=readiness,
             software=SOFTWARE_VERSION,
             control=str(self._settings.control[0]) if self._settings.control else "",
+            reports=self._monitoring.reports if self._monitoring is not None else None,
         )
         pages = Pages(served, registry=self._metrics.registry, readiness=readiness, status_page=page)
         return HttpServer(address, pages)

@@ -13,6 +13,7 @@ from importlib import resources
 
 from model_sidecar.errors import Reason
 from model_sidecar.ledger.record import Action, Record
+from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.tensors import TensorSpec
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Model
@@ -20,6 +21,7 @@ from model_sidecar.serving.status import Standing, State, Status
 from model_sidecar.telemetry.markup import Markup, row, table, tag
 from model_sidecar.telemetry.meters import Meters
 from model_sidecar.telemetry.readiness import Readiness
+from model_sidecar.telemetry.statusz_monitor import STYLE, Watched
 from model_sidecar.telemetry.wording import ago, milliseconds, number, span
 
 TIMELINE = 20
@@ -46,6 +48,7 @@ class StatusPage:
         readiness: Readiness,
         software: str,
         control: str = "",
+        reports: Reports | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Begin to exist.
@@ -57,6 +60,7 @@ class StatusPage:
             software: this distribution's version.
             control: where the control listener is, such as "unix:/run/sidecar/control.sock", for the commands that
                 the page shows.
+            reports: what is known of quality and drift.
             now: the wall clock.
         """
         self._sites = tuple(sites)
@@ -64,6 +68,7 @@ class StatusPage:
         self._readiness = readiness
         self._software = software
         self._control = control
+        self._reports = reports or Reports()
         self._now = now
         self._started = now()
         self._style = Markup(resources.files(__package__).joinpath("statusz.css").read_text("utf-8"))
@@ -95,7 +100,7 @@ class StatusPage:
             Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width">'),
             Markup('<meta name="color-scheme" content="light dark">'),
             tag("title", f"{title} · model-sidecar {sidecar}"),
-            tag("style", self._style),
+            tag("style", self._style, STYLE),
         )
         return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n".encode()
 
@@ -105,6 +110,7 @@ class StatusPage:
 
     def _site(self, served: ServedSite, now: datetime) -> Markup:
         status, residents = served.board.current(), served.stage.residents()
+        watched = Watched(served, self._reports)
         colour, word = _STATES[status.state]
         live = residents.live
         # One emergency rollback waits at a time: while one does, the ledger knows only where it has gone already.
@@ -131,10 +137,12 @@ class StatusPage:
             ),
             answering,
             *_notices(status, now),
+            *watched.notices(),
             _rollback(served, self._control, status, live=live, standby=residents.standby)
             if can_roll_back
             else None,
             _timeline(served.ledger.records(limit=TIMELINE), residents.generation, now),
+            *watched.sections(),
             *(
                 [self._versions(served, [each for each in (live, residents.standby) if each], now)]
                 if live

@@ -1,0 +1,67 @@
+"""The status page's part about quality, drift and guard: drawn as `sidecarctl … --html` draws it, from the same reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from model_sidecar.monitor.drift_report import VersionDrift
+from model_sidecar.monitor.quality_report import VersionQuality
+from model_sidecar.monitor.reports import Reports
+from model_sidecar.release.digests import Digest
+from model_sidecar.serving.site import ServedSite
+from model_sidecar.telemetry.markup import Markup, tag
+from model_sidecar_client.report.sections import decisions_section, drift_section, quality_section
+from model_sidecar_client.report.style import PLOTS
+
+STYLE = Markup(PLOTS)
+
+
+class Watched:
+    """What is known of one site's versions at one moment; asked for once for a page."""
+
+    def __init__(self, served: ServedSite, reports: Reports) -> None:
+        self._reports = reports
+        self._site = served.site
+        live = served.stage.residents().live
+        self._live = live.manifest.digest if live is not None else None
+        self._quality = {_key(each): each for each in reports.quality_of(served)}
+        self._drift = {_key(each): each for each in reports.drift_of(served)}
+
+    def notices(self) -> Iterator[Markup]:
+        """The alarms of the live version, for the top of the page."""
+        for key, rated in self._quality.items():
+            if key[1] == self._live and rated.alarm_since is not None:
+                yield _notice("predicts worse than it was published with", rated.summary)
+        for key, drifted in self._drift.items():
+            if key[1] == self._live and drifted.alarm_since is not None:
+                yield _notice("has drifted", drifted.summary)
+
+    def sections(self) -> Iterator[Markup]:
+        """The live version's quality and drift with its plots, the others' folded away, and what the guard decided."""
+        for key in dict.fromkeys((*self._quality, *self._drift)):
+            version, manifest = key
+            pieces = self._pieces(key)
+            if manifest == self._live:
+                yield from pieces
+            else:
+                yield tag("details", tag("summary", f"Quality and drift of {version}"), *pieces)
+        decided = decisions_section(self._reports.guard.value, self._reports.decisions_of(self._site))
+        if decided is not None:
+            yield Markup(decided)
+
+    def _pieces(self, key: tuple[str, Digest]) -> Sequence[Markup]:
+        rated, drifted = self._quality.get(key), self._drift.get(key)
+        made = []
+        if rated is not None:
+            made.append(Markup(quality_section(rated)))
+        if drifted is not None and drifted.streams:
+            made.append(Markup(drift_section(drifted)))
+        return made
+
+
+def _key(report: VersionQuality | VersionDrift) -> tuple[str, Digest]:
+    return report.version, report.manifest_sha256
+
+
+def _notice(what: str, summary: str) -> Markup:
+    return tag("p", "The live version ", tag("strong", what), f": {summary}", css="notice bad")
