@@ -104,10 +104,10 @@ def decisions_section(guard: str, decisions: Sequence[Decision]) -> Markup | Non
     rows = [
         tag(
             "tr",
-            tag("td", f"{each.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if each.time else ""),
+            tag("td", f"{each.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if each.time else "", css="number"),
             tag("td", badge(_DECIDED.get(each.decision, "plain"), each.decision.replace("_", " "))),
             tag("td", each.trigger),
-            tag("td", f"{each.version} → {each.target}" if each.target else each.version),
+            tag("td", f"{each.version} → {each.target}" if each.target else each.version, css="number"),
             tag("td", _power(each.evidence_log10)),
             tag("td", each.message),
         )
