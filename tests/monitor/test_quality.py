@@ -88,10 +88,10 @@ def test_a_version_that_became_worse_is_accused_once(here: Listening) -> None:
 
 
 def test_a_version_as_good_as_published_is_not_accused(here: Listening) -> None:
-    """Thirty thousand labels at the published rate, and at the edge of the tolerance, raise no alarm."""
+    """Ten thousand labels at the published rate, and at the edge of the tolerance, raise no alarm."""
     for wrong, version in ((0.02, watched(A)), (0.03, watched(B))):
         here.begin(version)
-        here.quality.joined(version.key, labels(NOON, outcomes(30_000, wrong=wrong)))
+        here.quality.joined(version.key, labels(NOON, outcomes(10_000, wrong=wrong)))
     assert here.events == []
 
 
@@ -275,10 +275,27 @@ def test_labels_may_come_before_anything_else(here: Listening) -> None:
     assert only(here).labels == 300
     assert only(here).verdict is Verdict.BELOW
 
+    assert len(here.events) == 1
+
     for number in range(20):
         key = watched(Version(f"2023.01.{number + 1:02}.prod")).key
-        here.quality.joined(key, labels(NOON, [True] * 3000))
-    assert sum(map(len, here.quality._early.values())) == 8 * 2000
+        here.quality.joined(key, labels(NOON, [True] * 10))
+    assert len(here.quality._early) == 8
+
+
+def test_a_regression_is_recognised_by_its_labels(here: Listening) -> None:
+    """Labels that come first are tallied as what they are: values have errors, and large ones accuse once the limit is known."""
+    version = watched(task="regression", metrics={}, baseline=Baseline(rows=20_000, error_q90=1.0))
+    rows = [
+        Joined(
+            id=id_at(NOON, n), row=0, prediction=5.0, score=5.0, confidence=None, truth=5.0 + 2.0 * (n % 2)
+        )
+        for n in range(400)
+    ]
+    here.quality.joined(version.key, rows)
+    here.begin(version)
+    assert metric(only(here), "mae").value == 1.0
+    assert only(here).alarm_since is not None
 
 
 def test_sites_are_apart_and_versions_bounded(here: Listening) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,8 +36,10 @@ FALSE_ALARM_LABELS = 1e5
 """A version that predicts as published is accused once in so many labels, on average."""
 _MOST_VERSIONS = 8
 """Of one site, live, standby and those of which predictions are reported; the one unheard of for longest gives way."""
-_EARLY_LABELS = 2000
-"""Of a version of which nothing else is known yet, as after a start, so many of the last labels wait."""
+_EARLY_LABELS = 200_000
+"""Of a version of which nothing but labels is known yet, as after a start: of so many it is kept what they are evidence of."""
+_EARLY_UPDATES = 2000
+"""In at most so many steps they are shown to the detector then; a step of several labels is less evidence, never more."""
 _MARGIN_Z = 2.33
 """The baseline's own uncertainty is allowed for at its 99 % bound, where the number of its rows is known."""
 _HOUR_S = 3600
@@ -46,12 +48,43 @@ _HOUR = first_id_at(_HOUR_S * 1000)
 
 @dataclass(slots=True)
 class _Version:
-    watched: Watched
+    """Of a regression an outcome is |error|, of a classification 1 for a wrong prediction and 0 for a right one."""
+
+    is_regression: bool
     hours: Hours
-    detector: RateDetector | None
-    limit: float | None  # of a regression's |error|; beyond it is an event for the detector
+    reported: int  # the hour of the last report
+    watched: Watched | None = None
+    detector: RateDetector | None = None
+    limit: float = 0.5  # an outcome beyond it is an event for the detector
+    early: array[float] = field(default_factory=lambda: array("f"))  # outcomes, until `watched` is known
     alarm_since: datetime | None = None
-    reported: int = 0  # the hour of the last report
+
+    def take(self, row: Joined) -> None:
+        """Count one label."""
+        tally = self.hours.cell(row.id // _HOUR).tally
+        if row.replaces is not None:
+            tally.add(row, row.replaces, -1)
+            tally.add(row, row.truth)
+            return
+        outcome = tally.add(row, row.truth)
+        if self.watched is None:
+            self.early.append(outcome)
+            if len(self.early) > _EARLY_LABELS:
+                del self.early[: _EARLY_LABELS // 2]
+        elif self.detector is not None:
+            self.detector.update(int(outcome > self.limit), 1)
+
+    def know(self, watched: Watched) -> None:
+        """Compare the labels, those that came before too, with what the version was published with."""
+        if self.is_regression and watched.baseline is not None and watched.baseline.error_q90 is not None:
+            self.limit = watched.baseline.error_q90
+        self.watched, self.detector = watched, _detector(watched)
+        if self.detector is not None and self.early:
+            events = np.frombuffer(self.early, np.float32) > self.limit
+            for step in np.array_split(events, min(len(events), _EARLY_UPDATES)):
+                self.detector.update(int(step.sum()), len(step))
+            del events, step  # an array that is looked at cannot be emptied
+        self.early = array("f")
 
 
 class Quality:
@@ -82,7 +115,7 @@ class Quality:
         self._now = now
         self._lock = threading.Lock()  # guards everything below
         self._versions: dict[WatchedKey, _Version] = {}
-        self._early: dict[WatchedKey, deque[Joined]] = {}
+        self._early: dict[WatchedKey, _Version] = {}  # known by their labels only
 
     def observe(self, watched: Watched, readings: Readings) -> None:
         """Take in one tick's predictions: how many there were in each hour, and how confident."""
@@ -107,11 +140,11 @@ class Quality:
         """
         with self._lock:
             version = self._versions.get(key)
-            if version is None:
-                self._wait(key, rows)
-                return
+            if version is None and rows:
+                version = self._known_early(key, rows[0])
             for row in rows:
-                self._take(version, row)
+                assert version is not None
+                version.take(row)
         self.tick()
 
     def tick(self) -> None:
@@ -119,13 +152,15 @@ class Quality:
         told: list[Event] = []
         now = self._now()
         with self._lock:
-            for version in self._versions.values():
-                told += self._alarmed(version, now)
+            for key, version in self._versions.items():
+                if self._is_to_be_accused(version):
+                    version.alarm_since = now
+                    told.append(QualityAlarmed(key.site, **_facts(self._report(version, math.inf, now))))
                 if version.reported < hour_of(now):
                     version.reported = hour_of(now)
                     report = self._report(version, _HOUR_S, now)
                     if report.predictions + report.labels:
-                        told.append(QualityReported(version.watched.site, **_facts(report)))
+                        told.append(QualityReported(key.site, **_facts(report)))
         for event in told:
             self._listener(event)  # not under the lock: who listens may ask back
 
@@ -160,42 +195,32 @@ class Quality:
         if version is None:
             if key.manifest != NOWHERE and not self._is_resident(key.site, key.version):
                 return None  # its last readings, after its release
-            version = _begun(watched, self._now())
-            for row in self._early.pop(key, ()):
-                self._take(version, row)
+            is_regression = watched.roles.task == "regression"
+            version = self._early.pop(key, None)
+            if version is None or version.is_regression != is_regression:
+                version = _begun(self._now(), is_regression=is_regression)
+            version.know(watched)
             others = [each for each in self._versions if each.site == key.site]
             for oldest in others[: max(0, len(others) + 1 - _MOST_VERSIONS)]:
                 del self._versions[oldest]
         self._versions[key] = version  # the last heard of stands last
         return version
 
-    def _wait(self, key: WatchedKey, rows: Sequence[Joined]) -> None:
-        waiting = self._early.pop(key, None)
-        if waiting is None:
-            waiting = deque(maxlen=_EARLY_LABELS)
+    def _known_early(self, key: WatchedKey, first: Joined) -> _Version:
+        version = self._early.pop(key, None)
+        if version is None:
+            # A regression's score is its value, and it has no confidence.
+            is_regression = first.score is not None and first.confidence is None
+            version = _begun(self._now(), is_regression=is_regression)
             for oldest in list(self._early)[: max(0, len(self._early) + 1 - _MOST_VERSIONS)]:
                 del self._early[oldest]
-        waiting.extend(rows)
-        self._early[key] = waiting
+        self._early[key] = version
+        return version
 
-    def _take(self, version: _Version, row: Joined) -> None:
-        tally = version.hours.cell(row.id // _HOUR).tally
-        if row.replaces is not None:
-            tally.add(row, row.replaces, -1)
-            tally.add(row, row.truth)
-            return
-        outcome = tally.add(row, row.truth)
-        if version.detector is not None:
-            wrong = outcome if version.limit is None else outcome > version.limit
-            version.detector.update(int(wrong), 1)
-
-    def _alarmed(self, version: _Version, now: datetime) -> list[Event]:
-        if version.detector is None or version.alarm_since is not None or not version.detector.alarm:
-            return []
-        if not self._enough(version.hours.labels, version.hours.predictions):
-            return []
-        version.alarm_since = now
-        return [QualityAlarmed(version.watched.site, **_facts(self._report(version, math.inf, now)))]
+    def _is_to_be_accused(self, version: _Version) -> bool:
+        if version.alarm_since is not None or version.detector is None or not version.detector.alarm:
+            return False
+        return self._enough(version.hours.labels, version.hours.predictions)
 
     def _enough(self, labels: int, predictions: int) -> bool:
         coverage = labels / max(labels, predictions, 1)
@@ -203,6 +228,7 @@ class Quality:
 
     def _report(self, version: _Version, window_s: float, now: datetime) -> VersionQuality:
         watched = version.watched
+        assert watched is not None
         start, cell = version.hours.since(now, window_s)
         labels, predictions = cell.tally.labels, cell.predictions
         enough = self._enough(labels, predictions)
@@ -267,26 +293,19 @@ def _estimate(guess: measures.Measure, watched: Watched) -> QualityMetric:
     )
 
 
-def _begun(watched: Watched, now: datetime) -> _Version:
-    is_regression = watched.roles.task == "regression"
-    limit = watched.baseline.error_q90 if is_regression and watched.baseline is not None else None
+def _begun(now: datetime, *, is_regression: bool) -> _Version:
     classes = Classes()
-    return _Version(
-        watched=watched,
-        hours=Hours(ValueTally if is_regression else lambda: ClassTally(classes), now),
-        detector=_detector(watched, limit),
-        limit=limit,
-        reported=hour_of(now),
-    )
+    hours = Hours(ValueTally if is_regression else lambda: ClassTally(classes), now)
+    return _Version(is_regression, hours, reported=hour_of(now))
 
 
-def _detector(watched: Watched, limit: float | None) -> RateDetector | None:
+def _detector(watched: Watched) -> RateDetector | None:
     """Of wrong predictions, or of errors as only one in ten was; None where nothing tells how often either was."""
     baseline = watched.baseline
     rate: float | None = None
     rows = 0
     if watched.roles.task == "regression":
-        if limit is not None and baseline is not None:
+        if baseline is not None and baseline.error_q90 is not None:
             rate, rows = 0.1, baseline.rows
     else:
         accuracy = judging.promised(watched.metrics, "accuracy")
