@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,10 @@ SIGNATURE = Signature(
 def note_of(model: ComputedModel, prediction_id: str) -> Note:
     """What a request of one row leaves."""
     inputs = {"x": np.zeros((1, FEATURES), np.float32)}
-    outputs = {"label": np.ones(1, np.int64), "probabilities": np.array([[0.25, 0.75]], np.float32)}
+    outputs: dict[str, Any] = {
+        "label": np.ones(1, np.int64),
+        "probabilities": np.array([[0.25, 0.75]], np.float32),
+    }
     return Note(ECHO, model, prediction_id, inputs, outputs, 1, None)
 
 

@@ -19,8 +19,10 @@ from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.config import Address
 from model_sidecar.events import Published, Site
 from model_sidecar.release.names import Environment, ModelName, Version
+from model_sidecar.rpc.feedback import AioFeedback
 from model_sidecar.rpc.health import HealthBoard
 from model_sidecar.rpc.inference import InferenceService
+from model_sidecar.rpc.notes import Notes
 from model_sidecar.rpc.servers import DataServer
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
 from model_sidecar.serving.site import ServedSite
@@ -102,6 +104,8 @@ class Plane:
         meters: Any = None,
         addresses: tuple[Address, ...] | None = None,
         site: Site = ECHO,
+        notes: Notes | None = None,
+        feedback: AioFeedback | None = None,
     ) -> None:
         self.site = site
         self.released: list[Model] = []
@@ -124,6 +128,7 @@ class Plane:
             max_message_bytes=max_message_bytes,
             meters=self.meters,
             software="0.1.0",
+            notes=notes,
         )
         self.server = DataServer(
             inference,
@@ -134,6 +139,7 @@ class Plane:
             backlog=backlog,
             socket_mode=0o660,
             meters=self.meters,
+            feedback=feedback,
         )
         self.bound: tuple[Address, ...] = ()
 

@@ -28,7 +28,7 @@ class Note(NamedTuple):
         prediction_id: as the answer has it.
         inputs: the request's arrays; nobody may change them.
         outputs: of those that the model gave, at least what was asked for and what the prediction is read from.
-        rows: how many rows the request had.
+        rows: how many rows the request had, one at least.
         key: what the rows depend on, where the caller said.
     """
 

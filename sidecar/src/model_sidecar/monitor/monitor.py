@@ -189,8 +189,6 @@ class Monitor:
     def _read(self, notes: list[Note]) -> None:
         sheet = self._sheet(notes[0].site, notes[0].model)
         readings = read(sheet, notes)
-        if not len(readings.ids):
-            return
         self._keep(sheet.watched, readings)
         for mirror in self._mirrors:
             _guarded(_name(mirror), partial(mirror.mirror, sheet.watched, notes, readings))

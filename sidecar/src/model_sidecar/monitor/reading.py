@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ def told_of(site: Site, version: Version, *, of_numbers: bool) -> Watched:
 
 
 def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
-    """At most `NOTES_AT_ONCE` notes of this version, at least one, as columns; requests without a row leave none."""
+    """At most `NOTES_AT_ONCE` notes of this version, at least one, each of a row or more, as columns."""
     counts = np.array([note.rows if sheet.by_row else 1 for note in notes], np.int64)
     ids = np.frombuffer(bytes.fromhex("".join([note.prediction_id[:16] for note in notes])), ">i8")
     total = int(counts.sum())
@@ -109,7 +109,8 @@ def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
     )
     keys = [note.key for note in notes]
     hashed = np.array([0 if key is None else _hashed(key) for key in keys], np.int64)
-    prediction, score, confidence = _said(sheet, notes, total)
+    outputs = _outputs(notes, total)
+    prediction, score, confidence = _said(sheet.watched.roles, outputs, total)
     return Readings(
         ids=np.repeat(ids.astype(np.int64), counts),
         rows=rows,
@@ -118,7 +119,7 @@ def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
         prediction=prediction,
         score=score,
         confidence=confidence,
-        nonfinite=_nonfinite(notes, counts, total),
+        nonfinite=_nonfinite(notes, outputs, counts, total),
         keys=np.repeat(hashed, counts),
     )
 
@@ -196,31 +197,30 @@ def _features(
     return made
 
 
-def _output(name: str | None, notes: Sequence[Note], total: int) -> NDArray[Any] | None:
-    """This output of all notes, one line for each row; None where it is not there, or not one line for each."""
-    if name is None:
-        return None
+def _outputs(notes: Sequence[Note], total: int) -> dict[str, NDArray[Any] | None]:
+    """Each output of these notes, one line for each row; None where it is not there in all, or not a line for each."""
+    return {name: _lines([note.outputs.get(name) for note in notes], total) for name in notes[0].outputs}
+
+
+def _lines(arrays: Sequence[NDArray[Any] | None], total: int) -> NDArray[Any] | None:
     try:
-        arrays = [note.outputs[name] for note in notes]
-    except KeyError:
-        return None
-    if sum([array.shape[0] if array.ndim else 1 for array in arrays]) != total:
-        if len(arrays) != total:
-            return None
-        arrays = [array.reshape(1, -1) for array in arrays]  # a request is a row, whatever its shape
-    try:
-        return np.concatenate(arrays) if arrays[0].ndim else np.stack(arrays)
+        made: NDArray[Any] = np.concatenate(arrays)  # type: ignore[arg-type]  # None, and a scalar, raise ValueError
+        if len(made) == total:
+            return made
     except ValueError:
+        pass
+    there = [array for array in arrays if array is not None]
+    if len(there) != total or len(there) != len(arrays) or len({array.shape for array in there}) != 1:
         return None
+    return np.stack(there)  # a request is a row, whatever its shape
 
 
 def _said(
-    sheet: Sheet, notes: Sequence[Note], total: int
+    roles: OutputRoles, outputs: Mapping[str, NDArray[Any] | None], total: int
 ) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """The columns of prediction, score and confidence, by what the version's roles say."""
-    roles = sheet.watched.roles
-    said = _output(roles.prediction, notes, total)
-    scores = said if roles.confidence == roles.prediction else _output(roles.confidence, notes, total)
+    said = None if roles.prediction is None else outputs.get(roles.prediction)
+    scores = None if roles.confidence is None else outputs.get(roles.confidence)
     if said is None or total == 0:
         return None, None, None
     said = said.reshape(total, -1)
@@ -257,19 +257,19 @@ def _as_shares(scores: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(fits[:, None], scores, powers / powers.sum(axis=1, keepdims=True))
 
 
-def _nonfinite(notes: Sequence[Note], counts: NDArray[np.int64], total: int) -> NDArray[np.bool_]:
+def _nonfinite(
+    notes: Sequence[Note], outputs: Mapping[str, NDArray[Any] | None], counts: NDArray[np.int64], total: int
+) -> NDArray[np.bool_]:
     found = np.zeros(total, np.bool_)
-    for name in notes[0].outputs:
-        column = _output(name, notes, total)
-        if column is not None:
-            if column.dtype.kind == "f" and total:
-                found |= ~np.isfinite(column.reshape(total, -1)).all(axis=1)
-            continue
-        # Not a line for each row, or not there in every note: what is not finite then counts for the whole request.
-        outputs = [note.outputs.get(name) for note in notes]
-        whole = [
-            output is not None and output.dtype.kind == "f" and not np.isfinite(output).all()
-            for output in outputs
-        ]
-        found |= np.repeat(np.array(whole, np.bool_), counts)
+    for name, column in outputs.items():
+        if column is None:
+            # No line for each row, or not there in every note: what is not finite then counts for the whole request.
+            whole = [_spoils(note.outputs.get(name)) for note in notes]
+            found |= np.repeat(np.array(whole, np.bool_), counts)
+        elif column.dtype.kind == "f" and total:
+            found |= ~np.isfinite(column).reshape(total, -1).all(axis=1)
     return found
+
+
+def _spoils(output: NDArray[Any] | None) -> bool:
+    return output is not None and output.dtype.kind == "f" and not bool(np.isfinite(output).all())

@@ -128,7 +128,7 @@ class Predictor:
                 prediction_id=prediction_id,
                 max_bytes=self._max_message_bytes,
             )
-            if self._notes is not None:
+            if self._notes is not None and taken.rows:
                 size = (call.size + len(content)) * (_TYPED_GROWS if taken.typed else 1) * plan.grows
                 key = monitor_key(request)
                 self._notes.note(

@@ -1,0 +1,204 @@
+"""The monitor's thread: what was noted is shown once, nothing waits for it, and what has no room is counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from support.rpc_models import ComputedModel
+from support.rpc_plane import ECHO
+
+from model_sidecar.events import Released
+from model_sidecar.monitor.intake import BLOCK_ROWS, Intake, Note, Told
+from model_sidecar.monitor.monitor import Monitor
+from model_sidecar.monitor.prediction_ids import PredictionIds, parse_prediction_id
+from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.monitor.tallies import Tallies
+from model_sidecar.release.names import Version
+
+IDS = PredictionIds()
+WAIT_S = 20.0
+
+
+class Seen:
+    """An observer, a recorder and a mirror that remember."""
+
+    def __init__(self) -> None:
+        self.observed: list[tuple[Watched, Readings]] = []
+        self.recorded: list[tuple[Watched, Readings]] = []
+        self.mirrored: list[Note] = []
+        self.threads: set[str] = set()
+
+    def observe(self, watched: Watched, readings: Readings) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.observed.append((watched, readings))
+
+    def record(self, watched: Watched, readings: Readings) -> None:
+        self.recorded.append((watched, readings))
+
+    def mirror(self, watched: Watched, notes: Sequence[Note], readings: Readings) -> None:
+        assert len(notes) == len(readings.ids) <= 256
+        self.mirrored += notes
+
+
+class Failing:
+    """Whoever fails at everything."""
+
+    def observe(self, *_: object) -> None:
+        raise RuntimeError("no")
+
+    record = mirror = observe
+
+
+def note(model: ComputedModel, value: float = 0.0, *, rows: int = 1) -> Note:
+    """An answer of the model, which gives what it gets."""
+    array = np.full((rows, 2), value, np.float32)
+    return Note(ECHO, model, IDS.next(), {"x": array}, {"y": array}, rows, None)
+
+
+def rows(shown: Sequence[tuple[Watched, Readings]], version: str) -> int:
+    return sum(len(readings.ids) for watched, readings in shown if watched.version == version)
+
+
+def test_everything_noted_is_shown_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Each row reaches observers and recorders once, by version, and a failing one in front of them changes nothing."""
+    intake, seen, failing = Intake(), Seen(), Failing()
+    monitor = Monitor(
+        intake,
+        recorders=[failing, seen],
+        observers=[failing, seen],
+        mirrors=[failing, seen],
+        tallies=Tallies(),
+    )
+    models = ComputedModel("2024.01.10.prod"), ComputedModel("2024.01.15.prod")
+    monitor.start()
+    for number in range(1000):
+        intake.note(note(models[number % 2], number), 100)
+    monitor.stop(timeout_s=WAIT_S)
+
+    for shown in (seen.observed, seen.recorded):
+        assert [rows(shown, model.version) for model in models] == [500, 500]
+    first = [readings for watched, readings in seen.observed if watched.version == models[0].version]
+    assert np.concatenate([each.features[:, 0] for each in first]).tolist() == list(range(0, 1000, 2))
+    assert len(seen.mirrored) == 1000
+    assert seen.threads == {"monitor"}
+    assert "Failing failed" in caplog.text
+
+
+def test_a_tick_is_shown_in_one_piece() -> None:
+    """However many answers there were, an observer sees those of a version once."""
+    intake, seen, model = Intake(), Seen(), ComputedModel()
+    monitor = Monitor(intake, observers=[seen])
+    for _ in range(700):
+        intake.note(note(model), 100)
+    monitor.start()
+    monitor.stop(timeout_s=WAIT_S)
+    assert [len(readings.ids) for _, readings in seen.observed] == [700]
+
+
+def test_what_has_no_room_is_dropped_and_counted() -> None:
+    """A block holds so many rows and bytes; the rest is counted, whatever its size, until the block was taken."""
+    tallies, seen, model = Tallies(), Seen(), ComputedModel()
+    intake = Intake(rows=10, bytes_=100_000)
+    for _ in range(12):
+        intake.note(note(model), 100)
+    intake.note(note(model), 100)
+    monitor = Monitor(intake, observers=[seen], tallies=tallies)
+    monitor.start()
+    monitor.stop(timeout_s=WAIT_S)
+    assert (rows(seen.observed, model.version), dict(tallies.current().dropped)) == (10, {("notes", ECHO): 3})
+
+    by_size = Intake(bytes_=100_000)
+    by_size.note(note(model), 200_000)
+    by_size.note(note(model), 100)
+    block = by_size.take()
+    assert (block.notes, block.dropped) == ([], {ECHO: 2})
+    by_size.note(note(model), 100)
+    assert len(by_size.take().notes) == 1
+    assert BLOCK_ROWS > 10_000
+
+
+def test_an_answer_that_cannot_be_read_spoils_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """What goes wrong with one version's notes is logged; the others are shown, and the thread goes on."""
+    intake, seen = Intake(), Seen()
+    monitor = Monitor(intake, observers=[seen])
+    good, bad = ComputedModel("2024.01.10.prod"), ComputedModel("2024.01.15.prod")
+    intake.note(note(bad)._replace(inputs={}), 100)
+    intake.note(note(good), 100)
+    monitor.start()
+    monitor.stop(timeout_s=WAIT_S)
+    assert rows(seen.observed, good.version) == 1
+    assert "reading answers failed" in caplog.text
+
+
+def test_who_asks_for_a_fresh_answer_waits_until_it_is_recorded() -> None:
+    """`once_recorded` calls back behind the record of an answer made just now, and at once for an old one."""
+    intake, seen, model = Intake(), Seen(), ComputedModel()
+    monitor = Monitor(intake, recorders=[seen])
+    monitor.start()
+    made = note(model)
+    intake.note(made, 100)
+    parsed = parse_prediction_id(made.prediction_id)
+    assert parsed is not None
+    called, recorded = threading.Event(), []
+
+    def then() -> None:
+        recorded.append(rows(seen.recorded, model.version))
+        called.set()
+
+    monitor.once_recorded(parsed.id, then)
+    assert called.wait(WAIT_S)
+    assert recorded == [1]
+    monitor.stop(timeout_s=WAIT_S)
+    called.clear()
+    monitor.once_recorded(parsed.id, then)
+    assert called.is_set()
+
+
+def test_a_version_is_made_out_once_and_forgotten_when_it_leaves() -> None:
+    """What is known of a version is put together at its first answer, and again after it was released."""
+    asked: list[str] = []
+
+    def baseline_of(_site: Any, model: Any) -> None:
+        asked.append(model.version)
+
+    intake, model = Intake(), ComputedModel()
+    monitor = Monitor(intake, baseline_of=baseline_of)
+    monitor.start()
+
+    def answered() -> None:
+        made = note(model)
+        intake.note(made, 100)
+        done = threading.Event()
+        monitor.once_recorded(int(made.prediction_id[:16], 16), done.set)
+        assert done.wait(WAIT_S)
+
+    answered()
+    answered()
+    assert asked == [model.version]
+    monitor.on_event(Released(ECHO, model.version, model.manifest.digest))
+    answered()
+    answered()
+    assert asked == [model.version] * 2
+    monitor.stop(timeout_s=WAIT_S)
+
+
+def test_predictions_from_elsewhere_are_those_of_the_version_in_memory() -> None:
+    """They are shown under the version's manifest where it is resident, else as of nowhere, without features."""
+    seen, model, intake = Seen(), ComputedModel("2024.01.10.prod"), Intake()
+    monitor = Monitor(
+        intake,
+        observers=[seen],
+        resident_of=lambda _site, version: model if version == model.version else None,
+    )
+    intake.tell([Told(ECHO, model.version, IDS.next(), 1.0, 0.5)])
+    intake.tell([Told(ECHO, Version("2023.12.01.prod"), IDS.next(), "fraud", 0.5)])
+    monitor.start()
+    monitor.stop(timeout_s=WAIT_S)
+    shown = {
+        watched.version: (watched.manifest, readings.features.shape) for watched, readings in seen.observed
+    }
+    assert shown == {model.version: (model.manifest.digest, (1, 0)), "2023.12.01.prod": ("", (1, 0))}

@@ -1,0 +1,201 @@
+"""The prediction log: bounded in room and in patience, whatever its disk does."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.watching import SITE, WAIT_S, KeptLog, readings, watched
+
+from model_sidecar.errors import OverloadedError, UnavailableError
+from model_sidecar.monitor.feedback import Feedback, FeedbackOutcome
+from model_sidecar.monitor.prediction_ids import PredictionIds
+from model_sidecar.monitor.prediction_log import WAITING_ROWS
+from model_sidecar.monitor.sampling import sampled
+from model_sidecar.monitor.segments import Segments
+
+LIMIT = 2 << 20
+JOINED, DUPLICATE = FeedbackOutcome.JOINED, FeedbackOutcome.DUPLICATE
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A disk that hangs: writes do not return before this is set."""
+    gate = threading.Event()
+    current = Segments.current
+
+    def hanging(segments: Segments) -> object:
+        assert gate.wait(WAIT_S)
+        return current(segments)
+
+    monkeypatch.setattr(Segments, "current", hanging)
+    yield gate
+    gate.set()
+
+
+def test_the_log_keeps_to_its_room(tmp_path: Path) -> None:
+    """Its oldest files leave whole; feedback on what left is too late, and on the rest it is joined."""
+    folder = tmp_path / "log"
+    ids: list[str] = []
+    with KeptLog(folder, limit=LIMIT) as log:
+        for _ in range(40):
+            ids += log.predict(*[1.0] * 2000)
+            assert log.tell(ids[-1], 1.0) == "joined"
+        assert log.tell(ids[0], 1.0) == "too_late"
+        assert log.tell(PredictionIds().next(), 1.0) == "unknown"
+        assert log.tell(ids[-2000], 1.0) == "joined"
+        assert log.tallies.current().log_bytes <= LIMIT
+    assert sum(each.stat().st_size for each in folder.iterdir()) <= LIMIT
+    assert len(list(folder.glob("*.db"))) > 2
+
+
+def test_a_log_in_memory_keeps_to_its_room_too() -> None:
+    """Without a directory the same rules hold."""
+    with KeptLog(None, limit=LIMIT) as log:
+        (first,) = log.predict(1.0)
+        for _ in range(40):
+            ids = log.predict(*[1.0] * 2000)
+        assert (log.tell(ids[-1], 1.0), log.tell(first, 1.0)) == ("joined", "too_late")
+
+
+def test_a_disk_that_hangs_keeps_nobody(held: threading.Event, tmp_path: Path) -> None:
+    """Rows wait up to a bound, then whole blocks are dropped and counted; with the disk back, those that waited are there."""
+    with KeptLog(tmp_path / "log") as log:
+        (first,) = log.predict(1.0)
+        while not log.log._thread.is_alive():
+            pass
+        block = [1.0] * 10_000
+        for _ in range(WAITING_ROWS // 10_000 + 10):
+            log.predict(*block)
+        dropped = log.tallies.current().dropped["log", SITE]
+        assert dropped
+        assert dropped % 10_000 == 0
+        held.set()
+        assert log.tell(first, 1.0) == "joined"
+
+
+def test_feedback_that_piles_up_is_refused(held: threading.Event, tmp_path: Path) -> None:
+    """Behind a disk that hangs only so much feedback waits."""
+    with KeptLog(tmp_path / "log") as log:
+        (first,) = log.predict(1.0)
+        waiting = [log.desk.record([Feedback(prediction_id=first, truth=1.0)] * 30_000) for _ in range(2)]
+        with pytest.raises(OverloadedError, match="wait for the prediction log"):
+            log.desk.record([Feedback(prediction_id=first, truth=1.0)] * 30_000)
+        held.set()
+        counts = [future.result(WAIT_S).counts for future in waiting]
+        assert counts == [{JOINED: 1, DUPLICATE: 29_999}, {DUPLICATE: 30_000}]
+
+
+def test_a_disk_that_fails_is_told_once_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be written is dropped and counted, said in one line, and the log goes on where it can again."""
+    monkeypatch.setattr("model_sidecar.monitor.prediction_log._TRY_AGAIN_S", 0.0)
+    full = threading.Event()
+    current = Segments.current
+
+    def failing(segments: Segments) -> object:
+        if full.is_set():
+            raise sqlite3.OperationalError("database or disk is full")
+        return current(segments)
+
+    monkeypatch.setattr(Segments, "current", failing)
+    with KeptLog(tmp_path / "log") as log:
+        (before,) = log.predict(1.0)
+        assert log.tell(before, 1.0) == "joined"
+        full.set()
+        for _ in range(3):
+            (lost,) = log.predict(0.0)
+            assert log.tell(lost, 1.0) == "unknown"
+        full.clear()
+        (after,) = log.predict(1.0)
+        assert log.tell(after, 1.0) == "joined"
+        assert log.tell(before, 1.0) == "duplicate"
+        assert log.tallies.current().dropped == {("log", SITE): 3}
+    assert caplog.text.count("cannot be written") == 1
+
+
+def test_feedback_that_cannot_be_kept_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who tells a truth that the disk does not take hears it, and may tell it again."""
+    from model_sidecar.monitor.segment import Segment
+
+    with KeptLog(tmp_path / "log") as log:
+        (prediction_id,) = log.predict(1.0)
+        assert log.tell(prediction_id, None) == "invalid"
+        with monkeypatch.context() as patched:
+
+            def full(_segment: Segment) -> None:
+                raise sqlite3.OperationalError("database or disk is full")
+
+            patched.setattr(Segment, "commit", full)
+            with pytest.raises(UnavailableError, match="disk is full") as caught:
+                log.tell(prediction_id, 1.0)
+        assert caught.value.reason == "LOG_UNAVAILABLE"
+        assert log.heard.heard == []
+        assert log.tell(prediction_id, 1.0) == "joined"
+
+
+def test_a_directory_that_cannot_be_made_yet_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something in the way of the log's directory costs what comes meanwhile, and no more."""
+    monkeypatch.setattr("model_sidecar.monitor.prediction_log._TRY_AGAIN_S", 0.0)
+    folder = tmp_path / "log"
+    folder.write_text("in the way")
+    with KeptLog(folder) as log:
+        log.predict(1.0)
+        with pytest.raises(UnavailableError):
+            log.tell(PredictionIds().next(), 1.0)
+        folder.unlink()
+        (prediction_id,) = log.predict(1.0)
+        assert log.tell(prediction_id, 1.0) == "joined"
+
+
+def test_a_file_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A damaged file costs what is in it: the log goes on in another, and says so."""
+    folder = tmp_path / "log"
+    with KeptLog(folder) as log:
+        (lost,) = log.predict(1.0)
+    (file,) = folder.glob("*.db")
+    file.write_bytes(b"no database" * 1000)
+    with KeptLog(folder) as log:
+        (prediction_id,) = log.predict(1.0)
+        assert log.tell(prediction_id, 1.0) == "joined"
+        assert log.tell(lost, 1.0) == "too_late"
+    assert "cannot be read" in caplog.text
+    assert len(list(folder.glob("*.unreadable"))) == 1
+
+
+def test_rows_that_are_logged_twice_are_kept_once(tmp_path: Path) -> None:
+    """An id and row that is there already stays as it is."""
+    with KeptLog(tmp_path / "log") as log:
+        (prediction_id,) = log.predict(1.0)
+        log.log.record(watched(), readings([prediction_id], [0.0]))
+        log.tell(prediction_id, 1.0)
+        assert log.heard.heard[0][1].prediction == 1.0
+
+
+def test_features_are_kept_of_a_sample(tmp_path: Path) -> None:
+    """A share of the logged rows keeps its features, by the hash of the id; the share is about what was asked."""
+    with KeptLog(tmp_path / "log", feature_sample=0.25) as log:
+        log.predict(*[1.0] * 4000)
+    (file,) = (tmp_path / "log").glob("*.db")
+    base = sqlite3.connect(file)
+    (kept,) = base.execute("SELECT count(features) FROM prediction").fetchone()
+    base.close()
+    assert 800 < kept < 1200
+
+
+def test_a_sample_is_within_every_larger_one() -> None:
+    """Who is sampled at one share is at every larger one, and ids in a row are not sampled in rows."""
+    ids = np.array([int(PredictionIds().next()[:16], 16)]) + np.arange(20_000)
+    small, large = sampled(ids, 0.1), sampled(ids, 0.5)
+    assert not (small & ~large).any()
+    assert 0.09 < small.mean() < 0.11
+    assert 0.45 < large[:1000].mean() < 0.55
+    assert sampled(ids, 1.0).all()
+    assert not sampled(ids, 0.0).any()
