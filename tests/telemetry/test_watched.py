@@ -110,5 +110,5 @@ def test_released_versions_leave_and_names_stand_once(scraped: Scraped) -> None:
     scraped.here.resident = False
     for each in (version, elsewhere):
         scraped.here.quality.on_event(Released(SITE, A, each.manifest))
-    scraped.drift.retain(SITE, [])
+        scraped.drift.on_event(Released(SITE, A, each.manifest))
     assert A not in generate_latest(scraped.registry).decode()
