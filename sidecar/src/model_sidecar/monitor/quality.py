@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,11 +18,10 @@ import numpy as np
 from model_sidecar.events import Event, Listener, QualityAlarmed, QualityReported, Released, Site
 from model_sidecar.monitor import judging, measures
 from model_sidecar.monitor.calibration import counted, estimated_accuracy
-from model_sidecar.monitor.evidence import RateDetector
-from model_sidecar.monitor.hours import Hours, hour_of, moment_of
-from model_sidecar.monitor.label_tallies import Classes, ClassTally, ValueTally
-from model_sidecar.monitor.prediction_ids import first_id_at
+from model_sidecar.monitor.hours import hour_of, moment_of
+from model_sidecar.monitor.label_tallies import ClassTally
 from model_sidecar.monitor.quality_report import QualityMetric, VersionQuality
+from model_sidecar.monitor.quality_watch import FALSE_ALARM_LABELS, HOUR, HOUR_S, QualityWatch
 from model_sidecar.monitor.readings import NOWHERE, Joined, Readings, Watched, WatchedKey
 from model_sidecar.monitor.truths import same
 from model_sidecar.release.names import Version
@@ -32,59 +29,8 @@ from model_sidecar.release.names import Version
 __all__ = ["DAY_S", "FALSE_ALARM_LABELS", "Quality", "same"]
 
 DAY_S = 24 * 3600.0
-FALSE_ALARM_LABELS = 1e5
-"""A version that predicts as published is accused once in so many labels, on average."""
 _MOST_VERSIONS = 8
 """Of one site, live, standby and those of which predictions are reported; the one unheard of for longest gives way."""
-_EARLY_LABELS = 200_000
-"""Of a version of which nothing but labels is known yet, as after a start: of so many it is kept what they are evidence of."""
-_EARLY_UPDATES = 2000
-"""In at most so many steps they are shown to the detector then; a step of several labels is less evidence, never more."""
-_MARGIN_Z = 2.33
-"""The baseline's own uncertainty is allowed for at its 99 % bound, where the number of its rows is known."""
-_HOUR_S = 3600
-_HOUR = first_id_at(_HOUR_S * 1000)
-
-
-@dataclass(slots=True)
-class _Version:
-    """Of a regression an outcome is |error|, of a classification 1 for a wrong prediction and 0 for a right one."""
-
-    is_regression: bool
-    hours: Hours
-    reported: int  # the hour of the last report
-    watched: Watched | None = None
-    detector: RateDetector | None = None
-    limit: float = 0.5  # an outcome beyond it is an event for the detector
-    early: array[float] = field(default_factory=lambda: array("f"))  # outcomes, until `watched` is known
-    alarm_since: datetime | None = None
-
-    def take(self, row: Joined) -> None:
-        """Count one label."""
-        tally = self.hours.cell(row.id // _HOUR).tally
-        if row.replaces is not None:
-            tally.add(row, row.replaces, -1)
-            tally.add(row, row.truth)
-            return
-        outcome = tally.add(row, row.truth)
-        if self.watched is None:
-            self.early.append(outcome)
-            if len(self.early) > _EARLY_LABELS:
-                del self.early[: _EARLY_LABELS // 2]
-        elif self.detector is not None:
-            self.detector.update(int(outcome > self.limit), 1)
-
-    def know(self, watched: Watched) -> None:
-        """Compare the labels, those that came before too, with what the version was published with."""
-        if self.is_regression and watched.baseline is not None and watched.baseline.error_q90 is not None:
-            self.limit = watched.baseline.error_q90
-        self.watched, self.detector = watched, _detector(watched)
-        if self.detector is not None and self.early:
-            events = np.frombuffer(self.early, np.float32) > self.limit
-            for step in np.array_split(events, min(len(events), _EARLY_UPDATES)):
-                self.detector.update(int(step.sum()), len(step))
-            del events, step  # an array that is looked at cannot be emptied
-        self.early = array("f")
 
 
 class Quality:
@@ -114,8 +60,8 @@ class Quality:
         self._is_resident = is_resident
         self._now = now
         self._lock = threading.Lock()  # guards everything below
-        self._versions: dict[WatchedKey, _Version] = {}
-        self._early: dict[WatchedKey, _Version] = {}  # known by their labels only
+        self._versions: dict[WatchedKey, QualityWatch] = {}
+        self._early: dict[WatchedKey, QualityWatch] = {}  # known by their labels only
 
     def observe(self, watched: Watched, readings: Readings) -> None:
         """Take in one tick's predictions: how many there were in each hour, and how confident."""
@@ -124,7 +70,7 @@ class Quality:
             version = self._of(watched)
             if version is None:
                 return
-            hours = readings.ids // _HOUR
+            hours = readings.ids // HOUR
             for hour in np.unique(hours):
                 there = hours == hour
                 cell = version.hours.cell(int(hour))
@@ -142,9 +88,8 @@ class Quality:
             version = self._versions.get(key)
             if version is None and rows:
                 version = self._known_early(key, rows[0])
-            for row in rows:
-                assert version is not None
-                version.take(row)
+            if version is not None:
+                version.take(rows)
         self.tick()
 
     def tick(self) -> None:
@@ -158,7 +103,7 @@ class Quality:
                     told.append(QualityAlarmed(key.site, **_facts(self._report(version, math.inf, now))))
                 if version.reported < hour_of(now):
                     version.reported = hour_of(now)
-                    report = self._report(version, _HOUR_S, now)
+                    report = self._report(version, HOUR_S, now)
                     if report.predictions + report.labels:
                         told.append(QualityReported(key.site, **_facts(report)))
         for event in told:
@@ -189,7 +134,7 @@ class Quality:
 
     # Under the lock.
 
-    def _of(self, watched: Watched) -> _Version | None:
+    def _of(self, watched: Watched) -> QualityWatch | None:
         key = watched.key
         version = self._versions.pop(key, None)
         if version is None:
@@ -198,7 +143,7 @@ class Quality:
             is_regression = watched.roles.task == "regression"
             version = self._early.pop(key, None)
             if version is None or version.is_regression != is_regression:
-                version = _begun(self._now(), is_regression=is_regression)
+                version = QualityWatch(self._now(), is_regression=is_regression)
             version.know(watched)
             others = [each for each in self._versions if each.site == key.site]
             for oldest in others[: max(0, len(others) + 1 - _MOST_VERSIONS)]:
@@ -206,18 +151,18 @@ class Quality:
         self._versions[key] = version  # the last heard of stands last
         return version
 
-    def _known_early(self, key: WatchedKey, first: Joined) -> _Version:
+    def _known_early(self, key: WatchedKey, first: Joined) -> QualityWatch:
         version = self._early.pop(key, None)
         if version is None:
             # A regression's score is its value, and it has no confidence.
             is_regression = first.score is not None and first.confidence is None
-            version = _begun(self._now(), is_regression=is_regression)
+            version = QualityWatch(self._now(), is_regression=is_regression)
             for oldest in list(self._early)[: max(0, len(self._early) + 1 - _MOST_VERSIONS)]:
                 del self._early[oldest]
         self._early[key] = version
         return version
 
-    def _is_to_be_accused(self, version: _Version) -> bool:
+    def _is_to_be_accused(self, version: QualityWatch) -> bool:
         if version.alarm_since is not None or version.detector is None or not version.detector.alarm:
             return False
         return self._enough(version.hours.labels, version.hours.predictions)
@@ -226,7 +171,7 @@ class Quality:
         coverage = labels / max(labels, predictions, 1)
         return labels >= judging.FEWEST_LABELS and coverage >= judging.LEAST_COVERAGE * self._sample
 
-    def _report(self, version: _Version, window_s: float, now: datetime) -> VersionQuality:
+    def _report(self, version: QualityWatch, window_s: float, now: datetime) -> VersionQuality:
         watched = version.watched
         assert watched is not None
         start, cell = version.hours.since(now, window_s)
@@ -291,33 +236,3 @@ def _estimate(guess: measures.Measure, watched: Watched) -> QualityMetric:
         baseline=judging.promised(watched.metrics, guess.name),
         estimated=True,
     )
-
-
-def _begun(now: datetime, *, is_regression: bool) -> _Version:
-    classes = Classes()
-    hours = Hours(ValueTally if is_regression else lambda: ClassTally(classes), now)
-    return _Version(is_regression, hours, reported=hour_of(now))
-
-
-def _detector(watched: Watched) -> RateDetector | None:
-    """Of wrong predictions, or of errors as only one in ten was; None where nothing tells how often either was."""
-    baseline = watched.baseline
-    rate: float | None = None
-    rows = 0
-    if watched.roles.task == "regression":
-        if baseline is not None and baseline.error_q90 is not None:
-            rate, rows = 0.1, baseline.rows
-    else:
-        accuracy = judging.promised(watched.metrics, "accuracy")
-        table = baseline.calibration if baseline is not None else None
-        if accuracy is not None:
-            rate = 1.0 - accuracy
-        elif table is not None and any(table.rows):
-            rows = sum(table.rows)
-            rate = sum(table.errors) / rows
-    if rate is None:
-        return None
-    tolerance = judging.TOLERANCE + (_MARGIN_Z * math.sqrt(rate * (1 - rate) / rows) if rows else 0.0)
-    if rate + tolerance >= 1.0:
-        return None
-    return RateDetector(rate, tolerance, FALSE_ALARM_LABELS)
