@@ -71,11 +71,9 @@ class Drift:
 
     def totals(self, site: Site) -> tuple[BinTotals, ...]:
         """All counts of each version that is watched there, for counters; in the order of `snapshot`."""
-        now_s = self._clock()
         with self._lock:
             return tuple(
-                BinTotals(each.watched, each.streams.streams, each.evidence(now_s).totals)
-                for each in self._of(site)
+                BinTotals(each.watched, each.streams.streams, each.totals) for each in self._of(site)
             )
 
     def on_event(self, event: Event) -> None:

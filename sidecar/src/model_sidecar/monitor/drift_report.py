@@ -44,6 +44,9 @@ class VersionDrift:
     """A version's drift; the fields are those of the message.
 
     Attributes:
+        band: with the margin for what a baseline of so many rows does not know.
+        rows: how many were counted since it is watched.
+        evidence_log10: as long as there is an alarm, what it began with; never below 0.
         alarm_since: None: no alarm.
         cause: the stream that says most; "" while none says anything.
     """

@@ -39,7 +39,6 @@ class Evidence:
         threshold: from where on that is an alarm.
         alarm_since: None: no alarm.
         hour: (bins,) the counts of the last hour.
-        totals: (bins,) all counts.
         rows: how many rows were counted in all.
     """
 
@@ -50,7 +49,6 @@ class Evidence:
     threshold: float
     alarm_since: datetime | None
     hour: NDArray[np.int64]
-    totals: NDArray[np.int64]
     rows: int
 
 
@@ -121,6 +119,11 @@ class DriftWatch:
         """When the alarm began; None: no alarm."""
         return self._alarm_since
 
+    @property
+    def totals(self) -> NDArray[np.int64]:
+        """(bins,) all counts so far."""
+        return self._totals.copy()
+
     def evidence(self, now_s: float) -> Evidence:
         """What speaks for drift now."""
         return Evidence(
@@ -131,7 +134,6 @@ class DriftWatch:
             threshold=self._threshold,
             alarm_since=self._alarm_since,
             hour=self._hour.total(now_s),
-            totals=self._totals.copy(),
             rows=self._rows,
         )
 
