@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
 
 from model_sidecar.monitor.intake import Note
 from model_sidecar_client.wire.inference import ModelInferRequest
-
-log = logging.getLogger(__name__)
 
 MONITOR_KEY = "monitor_key"
 """The request's parameter that says what its rows depend on, such as a session (docs/contract.md)."""
@@ -20,24 +17,6 @@ class Notes(Protocol):
     def note(self, note: Note, size: int) -> None:
         """Keep what was answered, about `size` bytes in memory, until somebody has looked at it; or drop it."""
         ...
-
-
-class GuardedNotes:
-    """Notes that may fail without failing the request that they are of."""
-
-    def __init__(self, notes: Notes) -> None:
-        self._notes = notes
-        self._complained = False
-
-    def note(self, note: Note, size: int) -> None:
-        """As `Notes.note`."""
-        try:
-            self._notes.note(note, size)
-        except Exception:
-            # Once: what fails here fails on every request.
-            if not self._complained:
-                self._complained = True
-                log.exception("an answer could not be noted; requests go on, but are not watched")
 
 
 def monitor_key(request: ModelInferRequest) -> str | int | None:

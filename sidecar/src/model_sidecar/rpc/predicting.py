@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from model_sidecar.release.names import Version
 from model_sidecar.release.roles import roles_of
 from model_sidecar.rpc.convert import answer
 from model_sidecar.rpc.costs import Costs
-from model_sidecar.rpc.notes import GuardedNotes, Notes, monitor_key
+from model_sidecar.rpc.notes import Notes, monitor_key
 from model_sidecar.rpc.plan import Plan, plan_of
 from model_sidecar.rpc.statistics import Timings
 from model_sidecar.rpc.tensors_in import Taken, take
@@ -25,6 +26,8 @@ from model_sidecar.rpc.timekeeper import Timekeeper
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Model
 from model_sidecar_client.wire.inference import ModelInferRequest
+
+log = logging.getLogger(__name__)
 
 _PLANS = 64
 # What the elements of a typed list may take in memory, for one byte on the wire.
@@ -66,7 +69,8 @@ class Predictor:
         """Answer with at most `max_message_bytes`, let no run take longer than `max_run_s`, and note each answer."""
         self._max_message_bytes = max_message_bytes
         self._max_run_s = max_run_s
-        self._notes = GuardedNotes(notes) if notes is not None else None
+        self._notes = notes
+        self._complained = False
         self._ids = PredictionIds()
         self._plans: dict[Digest, Plan] = {}
         self._timekeeper = Timekeeper()
@@ -130,10 +134,13 @@ class Predictor:
             )
             if self._notes is not None and taken.rows:
                 size = (call.size + len(content)) * (_TYPED_GROWS if taken.typed else 1) * plan.grows
-                key = monitor_key(request)
-                self._notes.note(
-                    Note(served.site, model, prediction_id, taken.arrays, arrays, taken.rows, key), size
-                )
+                try:
+                    key = monitor_key(request)
+                    self._notes.note(
+                        Note(served.site, model, prediction_id, taken.arrays, arrays, taken.rows, key), size
+                    )
+                except Exception as error:  # noqa: BLE001 - whatever becomes of the note, the request is answered
+                    self._complain(error)
             timings.output_s = clock() - ran
             return content
 
@@ -152,6 +159,12 @@ class Predictor:
                 model.signature, roles_of(model.manifest.outputs, model.signature)
             )
         return plan
+
+    def _complain(self, error: Exception) -> None:
+        # Once: what fails here fails on every request.
+        if not self._complained:
+            self._complained = True
+            log.error("an answer could not be noted; requests go on, but are not watched", exc_info=error)
 
     def _wanted(self, taken: Taken, plan: Plan) -> tuple[str, ...] | None:
         """The outputs to have of the model: those asked for, and what the prediction is noted from; None for all."""
