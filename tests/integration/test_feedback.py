@@ -23,6 +23,7 @@ from model_sidecar_client import (
     InvalidRequestError,
     NotFoundError,
     NotSupportedError,
+    UnavailableError,
 )
 from model_sidecar_client.wire import feedback as wire
 from model_sidecar_client.wire import services
@@ -152,6 +153,25 @@ def test_a_kill_loses_a_second_at_most(tmp_path: Path) -> None:
             report = client.feedback_many(Feedback(prediction_id=each, truth=1) for each in old)
         assert old
         assert report.joined == len(old), report
+
+
+def test_a_log_that_cannot_be_written_costs_no_prediction(tmp_path: Path) -> None:
+    """With something in the log's place, answers go out as ever and feedback is refused; once it is gone, feedback is joined."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "log").write_text("in the way")
+    with serving(classifying(tmp_path), A, "--state-dir", str(state)) as sidecar, sidecar.client() as client:
+        prediction_id = predicted(client)
+        with pytest.raises(UnavailableError) as caught:
+            client.feedback(prediction_id, 1)
+        assert caught.value.reason == "LOG_UNAVAILABLE"
+        (state / "log").unlink()
+        sidecar.wait_logged("the prediction log cannot be written")
+        end = time.monotonic() + 30
+        while client.feedback(predicted(client), 1) != "joined":
+            assert time.monotonic() < end, "the log was not tried again"
+            time.sleep(0.2)  # it says when it is written, and not when it will try
+        assert sidecar.log.read_text().count("the prediction log cannot be written") == 1
 
 
 def test_the_log_can_be_read_by_others(tmp_path: Path) -> None:

@@ -188,6 +188,8 @@ def test_a_log_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
         assert not waiting.done()
         assert waiting.exception(RPC_S).code() is grpc.StatusCode.UNAVAILABLE
         assert "hangs" in waiting.exception().details()
+        # Else gRPC would try it again by itself until the caller's deadline, and the caller would learn no more than that.
+        assert dict(waiting.trailing_metadata())["grpc-retry-pushback-ms"] == "-1"
 
 
 def test_much_feedback_is_made_ready_off_the_loop(tmp_path: Path) -> None:

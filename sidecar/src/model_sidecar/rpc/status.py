@@ -105,6 +105,9 @@ def failure_of(error: BaseException) -> Failure:
         delay = RetryInfo()
         delay.retry_delay.FromMilliseconds(milliseconds)
         _add(status, "RetryInfo", delay)
+    elif reason is Reason.LOG_UNAVAILABLE:
+        # Not again by gRPC itself: that would use up the caller's deadline, and hide from him what is the matter.
+        trailing.append((PUSHBACK_KEY, "-1"))
     trailing.append((DETAILS_KEY, status.SerializeToString()))
     return Failure(code, message, tuple(trailing), for_the_log=inside)
 
