@@ -183,3 +183,9 @@ def test_accuracy_is_guessed_from_confidence(rng: np.random.Generator) -> None:
         assert guess.upper is not None
         assert guess.lower < guess.value < guess.upper
     assert estimated_accuracy(table, np.zeros(20, np.int64)) is None
+
+
+def test_a_confidence_on_an_edge_is_in_the_bin_below_it() -> None:
+    """As the baseline counted it: a bin holds what is above its lower edge and at or below its upper one."""
+    table = Calibration((0.8,), (10, 10), (5, 0))
+    assert counted(table, np.array([0.8, 0.8000001, np.nan, np.inf])).tolist() == [1, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from model_sidecar.events import Released
 from model_sidecar.monitor.drift import Drift
 from model_sidecar.monitor.readings import NOWHERE
 from model_sidecar.monitor.reports import Reports
+from model_sidecar.telemetry.event_log import EventLog
 from model_sidecar.telemetry.watched import ReportsCollector
 
 
@@ -112,3 +114,25 @@ def test_released_versions_leave_and_names_stand_once(scraped: Scraped) -> None:
         scraped.here.quality.on_event(Released(SITE, A, each.manifest))
         scraped.drift.on_event(Released(SITE, A, each.manifest))
     assert A not in generate_latest(scraped.registry).decode()
+
+
+def test_the_hour_and_the_alarm_are_lines_of_the_log(
+    scraped: Scraped, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has only the log finds the alarm as an error with its numbers, and each hour in one line."""
+    version = watched()
+    scraped.here.quality.observe(version, readings(NOON, 100))
+    scraped.here.quality.joined(version.key, labels(NOON, [False] * 60))
+    scraped.here.clock.forward(hours=1)
+    scraped.here.quality.tick()
+    with caplog.at_level(logging.INFO):
+        for event in scraped.here.events:
+            EventLog().on_event(event)
+
+    alarm, hour = caplog.records
+    assert (alarm.levelno, hour.levelno) == (logging.ERROR, logging.INFO)
+    assert alarm.getMessage().startswith(f"{A} predicts worse than it was published with: accuracy 0")
+    assert hour.getMessage().startswith(f"{A} in the last hour: accuracy 0")
+    facts = vars(alarm)
+    assert (facts["event"], vars(hour)["event"]) == ("quality-alarm", "quality")
+    assert (facts["version"], facts["verdict"], facts["labels"], facts["accuracy"]) == (A, "below", 60, 0.0)
