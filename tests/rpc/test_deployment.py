@@ -31,6 +31,7 @@ from model_sidecar_client.wire.deployment import (
     ListDeploymentsRequest,
     ListVersionsRequest,
     RollbackRequest,
+    ShadowPlan,
     VerifyVersionRequest,
     WatchStatusRequest,
 )
@@ -50,6 +51,12 @@ def control(tmp_path: Path) -> Iterator[Control]:
 def call(control: Control) -> Iterator[SimpleNamespace]:
     with control.calling() as calls:
         yield calls
+
+
+def shadow(seconds: int, **limits: Any) -> ShadowPlan:
+    plan = ShadowPlan(**limits)
+    plan.duration.seconds = seconds
+    return plan
 
 
 def refused(call: Any, request: object) -> Any:
@@ -108,6 +115,33 @@ def test_a_rollback_goes_to_the_previous_version_or_where_it_is_told(
     assert call.Rollback(RollbackRequest(**order(version=C)), timeout=RPC_S).record.version == C
     missing = refused(call.Rollback, RollbackRequest(**order(generation=99)))
     assert (missing.code(), error_info(missing).reason) == (StatusCode.NOT_FOUND, "GENERATION_NOT_FOUND")
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_a_deploy_with_a_shadow_answers_with_its_report(
+    control: Control, call: SimpleNamespace, *, validate_only: bool
+) -> None:
+    """The plan arrives with the contract's limits where it has none of its own; the report comes back, once."""
+    call.Deploy(DeployRequest(**order(version=A)), timeout=RPC_S)
+    control.shelf.shadow_ends.set()
+    request = DeployRequest(
+        **order(version=B, request_id="r", validate_only=validate_only, shadow=shadow(5, min_predictions=7))
+    )
+    answer = call.Deploy(request, timeout=RPC_S)
+
+    plan = control.shelf.shadowed[B]
+    assert (plan.duration_s, plan.max_disagreement, plan.max_slowdown, plan.min_predictions) == (
+        5,
+        0.05,
+        2,
+        7,
+    )
+    assert (answer.shadow.against, answer.shadow.compared, answer.shadow.disagreed) == (A, 200, 3)
+    assert (answer.shadow.median_ms, answer.shadow.seconds) == (0.5, 5)
+    if not validate_only:
+        again = call.Deploy(request, timeout=RPC_S)
+        assert again.replayed
+        assert not again.HasField("shadow")
 
 
 def test_validate_only_moves_nothing(control: Control, call: SimpleNamespace) -> None:
@@ -183,10 +217,19 @@ def test_a_version_that_fails_verification_says_so(control: Control, call: Simpl
         ({"reason": "\N{ROCKET}" * 4096}, StatusCode.INVALID_ARGUMENT, "16384 bytes in UTF-8: at most 8192"),
         ({"on_behalf_of": "x" * 257}, StatusCode.INVALID_ARGUMENT, "on_behalf_of has 257"),
         ({"source_commit": "x" * 257}, StatusCode.INVALID_ARGUMENT, "source_commit has 257"),
+        ({"shadow": shadow(0)}, StatusCode.INVALID_ARGUMENT, "a shadow of 0 s: expected 1 to 3600 s"),
+        ({"shadow": shadow(3601)}, StatusCode.INVALID_ARGUMENT, "a shadow of 3601 s"),
+        ({"shadow": shadow(5, max_disagreement=1.5)}, StatusCode.INVALID_ARGUMENT, "max_disagreement is 1.5"),
+        (
+            {"shadow": shadow(5, max_slowdown=float("nan"))},
+            StatusCode.INVALID_ARGUMENT,
+            "max_slowdown is nan",
+        ),
+        ({"shadow": shadow(5, min_predictions=0)}, StatusCode.INVALID_ARGUMENT, "min_predictions is 0"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused(
-    control: Control, call: SimpleNamespace, fields: dict[str, str], code: StatusCode, words: str
+    control: Control, call: SimpleNamespace, fields: dict[str, Any], code: StatusCode, words: str
 ) -> None:
     """Names off the grammar and texts over their length are INVALID_ARGUMENT, what is not here is NOT_FOUND."""
     error = refused(call.Deploy, DeployRequest(**order(**{"version": A, **fields})))

@@ -7,6 +7,7 @@ import json
 import queue
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ from model_sidecar.serving.orders import (
     Outcome,
     RollbackOrder,
     RollbackTarget,
+    ShadowPlan,
     ToGeneration,
     ToPrevious,
     ToVersion,
@@ -1114,3 +1116,100 @@ def test_the_memory_of_refusals_does_not_grow_with_edits(running: Running) -> No
     assert len(wishes._refusals) <= 2
     assert len(troubles._told) <= 8
     assert running.live == A
+
+
+LONG = ShadowPlan(duration_s=600)
+
+
+def test_a_shadow_leaves_the_live_version_alone_until_it_has_passed(running: Running) -> None:
+    """The order waits, everything else goes on; then it flips."""
+    running.shelf.put(A)
+    running.shelf.put(B)
+    running.deploy(A)
+    ordered = running.order_deploy(B, shadow=LONG)
+    assert running.shelf.shadow_begun.wait(WAIT_S)
+    assert running.live == A
+
+    running.shelf.shadow_ends.set()
+    outcome = ordered.result(WAIT_S)
+    assert running.live == B
+    assert outcome.shadow is not None
+    assert outcome.shadow.compared == 200
+
+
+def test_whatever_moves_the_head_ends_a_shadow(running: Running) -> None:
+    """A rollback is done in milliseconds, and what was being compared with the version it left is given up."""
+    for version in (A, B, C):
+        running.shelf.put(version)
+    running.deploy(A)
+    running.deploy(B)
+    ordered = running.order_deploy(C, shadow=LONG)
+    assert running.shelf.shadow_begun.wait(WAIT_S)
+
+    assert running.rollback().record.version == A
+    with pytest.raises(RefusedError) as refused:
+        ordered.result(WAIT_S)
+    assert refused.value.reason is Reason.SHADOW_FAILED
+    assert running.live == A
+    assert all(model.closed.wait(WAIT_S) for model in running.shelf.loaded if model.version == C)
+
+
+def test_an_order_that_has_to_be_loaded_goes_before_a_shadow(running: Running) -> None:
+    """Nobody waits for somebody else's ten minutes; who only validates does."""
+    for version in (A, B, C):
+        running.shelf.put(version)
+    running.deploy(A)
+    shadowed = running.order_deploy(B, shadow=LONG)
+    assert running.shelf.shadow_begun.wait(WAIT_S)
+    asked = running.order_deploy(C, validate_only=True, request_id="ask")
+    assert not shadowed.done()
+
+    assert running.order_deploy(C, request_id="act").result(WAIT_S).record.version == C
+    with pytest.raises(RefusedError):
+        shadowed.result(WAIT_S)
+    with suppress(ConflictError):  # the head has moved before its turn came
+        asked.result(WAIT_S)
+
+
+def test_a_shadow_that_nobody_waits_for_is_ended(running: Running) -> None:
+    """Where nothing was to be moved, it is its caller's alone."""
+    running.shelf.put(A)
+    running.shelf.put(B)
+    running.deploy(A)
+    ordered = running.order_deploy(B, shadow=LONG, validate_only=True)
+    assert running.shelf.shadow_begun.wait(WAIT_S)
+    assert ordered.cancel()
+
+    (model,) = (each for each in running.shelf.loaded if each.version == B)
+    assert model.closed.wait(WAIT_S)
+
+
+def test_what_is_live_already_needs_no_shadow(running: Running) -> None:
+    """It could only be compared with itself; the standby is compared with the live version all the same."""
+    running.shelf.put(A)
+    running.shelf.put(B)
+    running.deploy(A)
+    running.deploy(B)
+    assert running.order_deploy(B, shadow=LONG, request_id="again").result(WAIT_S).shadow is None
+
+    running.shelf.shadow_ends.set()
+    outcome = running.order_deploy(A, shadow=LONG, request_id="back").result(WAIT_S)
+    assert outcome.shadow is not None
+    assert running.live == A
+
+
+def test_a_stop_ends_a_shadow(tmp_path: Path) -> None:
+    """Shutdown does not wait for it."""
+    shelf = Shelf()
+    running = Running(tmp_path, shelf).start()
+    shelf.put(A)
+    shelf.put(B)
+    running.deploy(A)
+    ordered = running.order_deploy(B, shadow=LONG)
+    assert shelf.shadow_begun.wait(WAIT_S)
+    running.stop()
+
+    with pytest.raises(UnavailableError):
+        ordered.result(0)
+    (model,) = (each for each in shelf.loaded if each.version == B)
+    assert model.closed.wait(WAIT_S)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.errors import NotFoundError, Reason, SidecarError, VerificationError
+from model_sidecar.errors import NotFoundError, Reason, RefusedError, SidecarError, VerificationError
 from model_sidecar.model.brake import Brake
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.digests import Digest, digest_of
@@ -19,7 +19,8 @@ from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.manifest_reading import parse_manifest
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
-from model_sidecar.serving.loading import MakeRoom, Preparation
+from model_sidecar.serving.loading import MakeRoom, Preparation, ShadowWish
+from model_sidecar.serving.orders import ShadowPlan, ShadowReport
 
 VECTOR = Signature((TensorSpec("x", Datatype.FP32, (-1, 2)),), (TensorSpec("y", Datatype.FP32, (-1, 2)),))
 
@@ -76,6 +77,8 @@ class Shelf:
         self.begun: dict[str, threading.Event] = {}
         self.loaded: list[Adder] = []
         self.attempts: Counter[str] = Counter()
+        self.shadowed: dict[str, ShadowPlan] = {}
+        self.shadow_begun, self.shadow_ends = threading.Event(), threading.Event()
         self._known: dict[str, Manifest] = {}
 
     def put(
@@ -99,6 +102,7 @@ class Shelf:
         *,
         ordered: bool = False,
         make_room: MakeRoom | None = None,
+        shadow: ShadowWish | None = None,
     ) -> Preparation:
         """A loaded model, or the failure that was arranged."""
         del ordered, make_room
@@ -114,7 +118,28 @@ class Shelf:
             raise VerificationError(f"{version} was replaced", reason=Reason.MANIFEST_CHANGED)
         model = Adder(version, signature=self.signatures[version], manifest=self._known[version])
         self.loaded.append(model)
-        return Preparation(model, {"verify": 0.0, "load": 0.0, "warm": 0.0}, 1)
+        report = self._shadowed(model, shadow) if shadow is not None else None
+        return Preparation(model, {"verify": 0.0, "load": 0.0, "warm": 0.0}, 1, report)
+
+    def _shadowed(self, model: Adder, shadow: ShadowWish) -> ShadowReport:
+        """What a shadow would show; it takes until `shadow_ends`, or until something else is wanted."""
+        self.shadowed[model.version] = shadow.plan
+        self.shadow_begun.set()
+        while not self.shadow_ends.wait(0.005):
+            if shadow.is_over():
+                model.close()
+                raise RefusedError("ended by another order", reason=Reason.SHADOW_FAILED)
+        return ShadowReport(
+            against=Version("2024.01.10.prod"),
+            compared=200,
+            disagreed=3,
+            failed=0,
+            median_ms=0.5,
+            against_median_ms=0.25,
+            mean_confidence=float("nan"),
+            against_mean_confidence=float("nan"),
+            seconds=shadow.plan.duration_s,
+        )
 
     def fingerprint(self, version: Version) -> object:
         """Changes when a version appears, or its failure does."""

@@ -20,11 +20,21 @@ from support.served import SITE, A, B, Bench, C, StillModel
 
 from model_sidecar.config import MonitorSettings
 from model_sidecar.errors import Reason
-from model_sidecar.events import Committed, Event, Refused, Restated, StoreRead, StoreUnreadable
+from model_sidecar.events import (
+    Committed,
+    Event,
+    GuardDecided,
+    Refused,
+    Released,
+    Restated,
+    StoreRead,
+    StoreUnreadable,
+)
 from model_sidecar.monitor.drift import Drift
 from model_sidecar.monitor.readings import NOWHERE, WatchedKey
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.monitor.tallies import Tallies
+from model_sidecar.release.digests import digest_of
 from model_sidecar.telemetry.exposition import expose
 from model_sidecar.telemetry.metrics import Metrics
 
@@ -211,12 +221,43 @@ def test_nothing_is_put_on_the_global_registry() -> None:
     assert not [name for name in REGISTRY._names_to_collectors if name.startswith("model_sidecar")]
 
 
+def guard_decided(decision: str) -> GuardDecided:
+    """The guard's word about A."""
+    return GuardDecided(
+        site=SITE,
+        version=A,
+        manifest=digest_of(A.encode()),
+        decision=decision,
+        trigger="nonfinite",
+        target=B,
+        generation=2,
+        evidence_log10=8.0,
+        message="30 of 100 answers hold NaN or infinity",
+    )
+
+
+def test_the_guards_decisions_are_counted_while_the_version_is_resident(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    """By what was decided; and no label set outlives its version."""
+    for decision in ("held", "held", "rolled_back"):
+        metrics.on_event(guard_decided(decision))
+    labels = {"model": SITE.model, "environment": SITE.environment, "version": A}
+    name = "model_sidecar_guard_decisions_total"
+
+    assert registry.get_sample_value(name, {**labels, "decision": "held"}) == 2
+    assert registry.get_sample_value(name, {**labels, "decision": "rolled_back"}) == 1
+    metrics.on_event(Released(SITE, A, digest_of(A.encode())))
+    assert registry.get_sample_value(name, {**labels, "decision": "held"}) is None
+
+
 def busy(metrics: Metrics, bench: Bench) -> None:
     """Make every metric have a sample."""
     generation = bench.record(A)
     metrics.on_event(bench.publish(StillModel(A), generation=generation))
     metrics.on_event(refused(Reason.DIGEST_MISMATCH, verification=True))
     metrics.on_event(Committed(SITE, 2, A, "ROLLBACK", "operator", "uid:0", ""))
+    metrics.on_event(guard_decided("held"))
     metrics.meters.predicted(SITE, A, code="OK", total_s=0.001, inference_s=0.0005, queue_s=0.0001, rows=2)
     metrics.meters.started("/inference.GRPCInferenceService/ModelInfer")
     metrics.meters.handled("/inference.GRPCInferenceService/ModelInfer", "OK", 0.001)

@@ -11,7 +11,7 @@ from model_sidecar_client import deployment, monitoring
 from model_sidecar_client.channels import ChannelOptions, Metadata
 from model_sidecar_client.monitoring_records import ModelDrift, ModelQuality
 from model_sidecar_client.operator import ACTION_TIMEOUT_S
-from model_sidecar_client.records import Deployed, Record, Status, Verification, VersionSummary
+from model_sidecar_client.records import Deployed, Record, Shadow, Status, Verification, VersionSummary
 from model_sidecar_client.transport import AsyncConnection
 from model_sidecar_client.wire.services import DEPLOYMENT, FEEDBACK
 
@@ -49,6 +49,7 @@ class AsyncOperator:
         allow_schema_change: bool = False,
         on_behalf_of: str = "",
         source_commit: str = "",
+        shadow: Shadow | None = None,
         timeout_s: float = ACTION_TIMEOUT_S,
     ) -> Deployed:
         """See `Operator.deploy`."""
@@ -63,8 +64,9 @@ class AsyncOperator:
             allow_schema_change=allow_schema_change,
             on_behalf_of=on_behalf_of,
             source_commit=source_commit,
+            shadow=shadow,
         )
-        return await self._connection.run(exchange, timeout_s=timeout_s)
+        return await self._connection.run(exchange, timeout_s=deployment.with_shadow(timeout_s, shadow))
 
     async def rollback(
         self,

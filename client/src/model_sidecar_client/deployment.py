@@ -9,12 +9,13 @@ from google.protobuf.message import Message
 
 from model_sidecar_client.errors import InvalidRequestError, NotReachableError, SidecarError
 from model_sidecar_client.exchange import Ask, Exchange, made
-from model_sidecar_client.from_wire import record_of, status_of, verification_of, version_of
-from model_sidecar_client.records import Deployed, Record, Status, Verification, VersionSummary
+from model_sidecar_client.from_wire import record_of, shadow_of, status_of, verification_of, version_of
+from model_sidecar_client.records import Deployed, Record, Shadow, Status, Verification, VersionSummary
 from model_sidecar_client.wire import deployment as wire
 
 # The sidecar gives at most 1000 at once; fewer keep its answers quick.
 _PAGE = 200
+_LONGEST_SHADOW_S = 3600.0
 
 
 def deploy(
@@ -29,6 +30,7 @@ def deploy(
     allow_schema_change: bool,
     on_behalf_of: str,
     source_commit: str,
+    shadow: Shadow | None,
 ) -> Exchange[Deployed]:
     """Ask for a version to be made live."""
     request = made(
@@ -43,6 +45,7 @@ def deploy(
         allow_schema_change=allow_schema_change,
         on_behalf_of=on_behalf_of,
         source_commit=source_commit,
+        shadow=_plan(shadow) if shadow is not None else None,
     )
     return (yield from _act("Deploy", request, request.request_id))
 
@@ -150,4 +153,29 @@ def _act(method: str, request: Message, request_id: str) -> Exchange[Deployed]:
         # Whoever wants to try again needs the id under which it may already have been done.
         error.request_id = request_id
         raise
-    return Deployed(record=record_of(reply.record), took_ms=reply.took_ms, replayed=reply.replayed)
+    return Deployed(
+        record=record_of(reply.record),
+        took_ms=reply.took_ms,
+        replayed=reply.replayed,
+        shadow=shadow_of(reply.shadow) if method == "Deploy" and reply.HasField("shadow") else None,
+    )
+
+
+def with_shadow(timeout_s: float, shadow: Shadow | None) -> float:
+    """How long to wait for a deploy: what it takes by itself, and the shadow."""
+    return timeout_s + shadow.duration_s if shadow is not None else timeout_s
+
+
+def _plan(shadow: Shadow) -> wire.ShadowPlan:
+    if not 0 < shadow.duration_s <= _LONGEST_SHADOW_S:  # also NaN, which no message could carry
+        raise InvalidRequestError(
+            f"a shadow of {shadow.duration_s} s: expected more than 0 s, and at most {_LONGEST_SHADOW_S:g} s"
+        )
+    plan = made(
+        wire.ShadowPlan,
+        max_disagreement=shadow.max_disagreement,
+        max_slowdown=shadow.max_slowdown,
+        min_predictions=shadow.min_predictions,
+    )
+    plan.duration.seconds, plan.duration.nanos = divmod(round(shadow.duration_s * 1e9), 10**9)
+    return plan

@@ -12,6 +12,7 @@ from model_sidecar_client.records import (
     LastError,
     Record,
     ResidentVersion,
+    ShadowReport,
     Standing,
     State,
     Status,
@@ -48,6 +49,21 @@ def record_of(record: wire.Record) -> Record:
         timestamp=_when(record.timestamp) if record.HasField("timestamp") else None,
         status=record.status,
         record_sha256=record.record_sha256,
+    )
+
+
+def shadow_of(report: wire.ShadowReport) -> ShadowReport:
+    """Our report for the wire's."""
+    return ShadowReport(
+        against=report.against,
+        compared=report.compared,
+        disagreed=report.disagreed,
+        failed=report.failed,
+        median_ms=report.median_ms,
+        against_median_ms=report.against_median_ms,
+        mean_confidence=report.mean_confidence,
+        against_mean_confidence=report.against_mean_confidence,
+        seconds=report.seconds,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from model_sidecar_client import deployment, monitoring
 from model_sidecar_client.channels import ChannelOptions, Metadata
 from model_sidecar_client.monitoring_records import ModelDrift, ModelQuality
-from model_sidecar_client.records import Deployed, Record, Status, Verification, VersionSummary
+from model_sidecar_client.records import Deployed, Record, Shadow, Status, Verification, VersionSummary
 from model_sidecar_client.transport import Connection
 from model_sidecar_client.wire.services import DEPLOYMENT, FEEDBACK
 
@@ -60,6 +60,7 @@ class Operator:
         allow_schema_change: bool = False,
         on_behalf_of: str = "",
         source_commit: str = "",
+        shadow: Shadow | None = None,
         timeout_s: float = ACTION_TIMEOUT_S,
     ) -> Deployed:
         """Make a version live: it is verified, loaded and warmed first, recorded, and then it answers.
@@ -75,13 +76,15 @@ class Operator:
             allow_schema_change: accept inputs or outputs that differ from the live version's.
             on_behalf_of: for whom, a claim for the ledger.
             source_commit: from which commit, a claim for the ledger.
-            timeout_s: how long to wait. The deploy goes on in the sidecar after that.
+            shadow: let it run on the live version's requests first, and go on only within its limits.
+            timeout_s: how long to wait, besides the shadow's duration. The deploy goes on in the sidecar after that.
 
         Raises:
             VerificationFailedError: the version may not answer; the live one answers on.
             NotFoundError: no such model or version.
             ConflictError: `expected_generation` is not the head; the error says what is.
-            RefusedError: the state of things forbids it, for instance a pointer that is managed elsewhere.
+            RefusedError: the state of things forbids it, for instance a pointer that is managed elsewhere; or the shadow
+                went beyond its limits (reason SHADOW_FAILED, with the figures).
             CommitStateUnknownError: recorded, but perhaps not durably. Ask again with the error's `request_id`.
             DeadlineError: it goes on; ask `status`, or again with the error's `request_id`.
         """
@@ -96,8 +99,9 @@ class Operator:
             allow_schema_change=allow_schema_change,
             on_behalf_of=on_behalf_of,
             source_commit=source_commit,
+            shadow=shadow,
         )
-        return self._connection.run(exchange, timeout_s=timeout_s)
+        return self._connection.run(exchange, timeout_s=deployment.with_shadow(timeout_s, shadow))
 
     def rollback(
         self,

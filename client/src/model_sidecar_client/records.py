@@ -74,6 +74,45 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """That a version is to run on the live one's requests first, and what of it is good enough.
+
+    Attributes:
+        duration_s: for how long, 1 to 3600 s; refused earlier where enough is known.
+        max_disagreement: the share of predictions that may differ; 0.05 if not given.
+        max_slowdown: how many times as long as the live version's runs its median may take; 2 if not given.
+        min_predictions: with fewer compared, the version is refused; 100 if not given.
+    """
+
+    duration_s: float
+    max_disagreement: float | None = None
+    max_slowdown: float | None = None
+    min_predictions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowReport:
+    """What running beside the live version has shown. Medians and means are NaN where there were none.
+
+    Attributes:
+        against: the version that it was compared with.
+        compared: how many predictions were.
+        disagreed: of these, how many differed.
+        failed: of these, how many runs failed, or gave NaN or infinity where the live version did not.
+    """
+
+    against: str
+    compared: int
+    disagreed: int
+    failed: int
+    median_ms: float
+    against_median_ms: float
+    mean_confidence: float
+    against_mean_confidence: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
     """A deploy or rollback that was done, or that would be done where only validation was asked for.
 
@@ -81,11 +120,13 @@ class Deployed:
         record: what stands in the ledger now.
         took_ms: from the arrival of the call until this sidecar served the version.
         replayed: an earlier call with this request id had already done it.
+        shadow: what the shadow has shown that was asked for; None without one, and where it was replayed.
     """
 
     record: Record
     took_ms: float
     replayed: bool
+    shadow: ShadowReport | None = None
 
     @property
     def version(self) -> str:

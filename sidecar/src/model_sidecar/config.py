@@ -82,8 +82,8 @@ class GuardSettings:
         cooldown_s: how long after its last rollback it does not roll back again.
         max_disagreement: the share of predictions that may differ from the previous version's.
         max_confidence_loss: by how much the mean confidence may be below the previous version's on the same requests.
-        slo_errors: the share of predictions that may fail; fourteen times that is a burn.
-        slo_latency_s: one in a hundred may take longer; None: latency is not judged.
+        slo_errors: the share of predictions that may fail, or not be finite; 14.4 times that is a burn.
+        slo_latency_s: for one in a hundred the model may take longer; None: latency is not judged.
     """
 
     mode: GuardMode = GuardMode.OFF
@@ -155,6 +155,7 @@ class ServeSettings:
             raise ConfigurationError("no model to serve: name at least one with --model")
         if not self.data:
             raise ConfigurationError("nowhere to answer predictions: name at least one address with --data")
+        _check_watched(self.guard, self.monitor)
         _check_apart(self.state_dir, self.store)
         for address in self.control:
             if not address.is_loopback:
@@ -187,6 +188,14 @@ class ServeSettings:
     def lanes(self) -> int:
         """How many predictions run at once: as told, or one per core that this process may use."""
         return self.threads or len(os.sched_getaffinity(0))
+
+
+def _check_watched(guard: GuardSettings, monitor: MonitorSettings) -> None:
+    """Refuse a guard that has nothing to judge by."""
+    if guard.mode is not GuardMode.OFF and not monitor.enabled:
+        raise ConfigurationError(
+            f"--guard {guard.mode} cannot judge what --no-monitor does not let it see: leave one of them out"
+        )
 
 
 def _check_apart(state_dir: Path | None, store: Path) -> None:

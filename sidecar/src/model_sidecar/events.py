@@ -63,7 +63,7 @@ class Refused(Event):
 class Committed(Event):
     """This sidecar wrote a record.
 
-    `trigger` is "operator" or "pointer"; `back` says that the version had been deployed here before.
+    `trigger` is "operator", "pointer" or "guard"; `back` says that the version had been deployed here before.
     """
 
     generation: int
@@ -157,6 +157,23 @@ class QualityReported(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityAlarmed(QualityReported):
     """A version predicts worse than it was published with: all its labels so far say so. Told once of each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardDecided(Event):
+    """The guard found something wrong with the live version, and decided what to do about it.
+
+    `decision` is "rolled_back", "would_roll_back", "held" or "failed"; `message` holds the evidence in one sentence.
+    """
+
+    version: Version
+    manifest: Digest
+    decision: str
+    trigger: str
+    target: Version | None
+    generation: int | None
+    evidence_log10: float
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

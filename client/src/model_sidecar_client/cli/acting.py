@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import uuid
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from model_sidecar_client.cli.options import (
     Settings,
     config_option,
     control_option,
+    duration,
     option,
     output_option,
     settings,
@@ -27,7 +29,7 @@ _PENDING = "PENDING"
 
 if TYPE_CHECKING:
     from model_sidecar_client.operator import Operator
-    from model_sidecar_client.records import Deployed
+    from model_sidecar_client.records import Deployed, ShadowReport
 
 
 def _action_options(function: F) -> F:
@@ -68,12 +70,57 @@ def _action_options(function: F) -> F:
     is_flag=True,
     help="Accept inputs or outputs that differ from the live version's.",
 )
+@option(
+    "--shadow",
+    "shadow_s",
+    type=duration,
+    metavar="DURATION",
+    help="Let it run on the live version's requests for so long first, such as 5m, and go on only within these limits:",
+)
+@option(
+    "--shadow-max-disagreement",
+    type=click.FloatRange(0.0, 1.0),
+    help="The share of predictions that may differ; 0.05 if not given.",
+)
+@option(
+    "--shadow-max-slowdown",
+    type=click.FloatRange(0.0, min_open=True),
+    help="How many times as long its median run may take; 2 if not given.",
+)
+@option(
+    "--shadow-min-predictions",
+    type=click.IntRange(min=1),
+    help="How many predictions must have been compared; 100 if not given.",
+)
 @_action_options
-def deploy(model: str, version: str, *, allow_schema_change: bool, **options: Any) -> None:
+def deploy(
+    model: str,
+    version: str,
+    *,
+    allow_schema_change: bool,
+    shadow_s: float | None,
+    shadow_max_disagreement: float | None,
+    shadow_max_slowdown: float | None,
+    shadow_min_predictions: int | None,
+    **options: Any,
+) -> None:
     """Make VERSION of MODEL live: verified, loaded and warmed first, then recorded, then swapped."""
+    limits = (shadow_max_disagreement, shadow_max_slowdown, shadow_min_predictions)
+    if shadow_s is None and any(limit is not None for limit in limits):
+        raise click.UsageError("limits of a shadow without one: add --shadow, such as --shadow 5m")
 
     def act(operator: Operator, **how: Any) -> Deployed:
-        return operator.deploy(model, version, allow_schema_change=allow_schema_change, **how)
+        from model_sidecar_client.records import Shadow
+
+        shadow = None
+        if shadow_s is not None:
+            shadow = Shadow(
+                duration_s=shadow_s,
+                max_disagreement=shadow_max_disagreement,
+                max_slowdown=shadow_max_slowdown,
+                min_predictions=shadow_min_predictions,
+            )
+        return operator.deploy(model, version, allow_schema_change=allow_schema_change, shadow=shadow, **how)
 
     _act("deploy", model, f"deploy of {model} {version}", act, lambda _preview: version, **options)
 
@@ -194,10 +241,13 @@ def _print_done(done: Deployed, chosen: Settings, *, verb: str, dry_run: bool) -
                     "took_ms": done.took_ms,
                     "replayed": done.replayed,
                     "dry_run": dry_run,
+                    **({"shadow": done.shadow} if done.shadow is not None else {}),
                 }
             )
         )
         return
+    if done.shadow is not None:
+        click.echo(printable(_shadow_words(done.shadow)))
     did = {"deploy": "deployed", "rollback": "rolled back"}[verb]
     says = f"would have {did}" if dry_run else did
     where = f"{done.model} {done.environment}: {done.previous_version or 'none'} -> {done.version}"
@@ -207,3 +257,13 @@ def _print_done(done: Deployed, chosen: Settings, *, verb: str, dry_run: bool) -
     click.echo(
         printable(f"{says} {where}  {tail}" + "  (done before, under this request id)" * done.replayed)
     )
+
+
+def _shadow_words(report: ShadowReport) -> str:
+    told = (
+        f"beside {report.against} for {report.seconds:.0f} s: {report.compared} compared, {report.disagreed} differ, "
+        f"{report.failed} failed; median run {report.median_ms:.3g} ms against {report.against_median_ms:.3g} ms"
+    )
+    if not math.isnan(report.mean_confidence):
+        told += f"; mean confidence {report.mean_confidence:.3f} against {report.against_mean_confidence:.3f}"
+    return told

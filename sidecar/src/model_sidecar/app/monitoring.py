@@ -8,9 +8,11 @@ from pathlib import Path
 from model_sidecar.config import ServeSettings
 from model_sidecar.errors import NotFoundError, Reason
 from model_sidecar.events import Event, Listener, Site
+from model_sidecar.monitor.decisions import Decisions
 from model_sidecar.monitor.drift import Drift
 from model_sidecar.monitor.feedback import FeedbackDesk
 from model_sidecar.monitor.foreign import Foreigners
+from model_sidecar.monitor.guarding import Guard
 from model_sidecar.monitor.intake import Intake
 from model_sidecar.monitor.monitor import Mirror, Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds
@@ -18,6 +20,7 @@ from model_sidecar.monitor.prediction_log import PredictionLog
 from model_sidecar.monitor.quality import Quality
 from model_sidecar.monitor.readings import Observer, TruthObserver
 from model_sidecar.monitor.reports import Reports
+from model_sidecar.monitor.shadow import Shadows
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.release.names import Version, parse_model
 from model_sidecar.serving.site import ServedSite
@@ -44,11 +47,16 @@ class Monitoring:
         *,
         folder: Path | None,
         on_event: Listener,
+        shadows: Shadows | None = None,
+        guard: Guard | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         """Build everything; nothing runs yet.
 
-        The log lies in `folder`, or in memory; `on_event` is told what those who watch have to say.
+        The log lies in `folder`, or in memory; `on_event` is told what those who watch have to say. `guard` is started and
+        stopped here, and None where it is off; `decisions` are what it has decided, then and before.
         """
+        self._guard = guard
         self._sites = {each.site: each for each in served}
         self.intake = Intake()
         self.tallies = Tallies(is_resident=lambda site, version: self._resident(site, version) is not None)
@@ -59,9 +67,9 @@ class Monitoring:
             sample=settings.monitor.log_sample,
             is_resident=lambda site, version: self._resident(site, version) is not None,
         )
-        self.reports = Reports(quality=self._quality, drift=self.drift)
+        self.reports = Reports(quality=self._quality, drift=self.drift, decisions=decisions)
         observers: list[Observer] = [self.drift, self._quality]
-        mirrors: list[Mirror] = []
+        mirrors: list[Mirror] = [shadows] if shadows is not None else []
         truth_observers: list[TruthObserver] = [self._quality]
         self._log = PredictionLog(
             folder,
@@ -70,6 +78,10 @@ class Monitoring:
             feature_sample=settings.monitor.feature_sample,
             tallies=self.tallies,
         )
+        if guard is not None:
+            observers.append(guard)
+            mirrors.append(guard)
+            truth_observers.append(guard)
         self._monitor = Monitor(
             self.intake,
             recorders=[self._log],
@@ -95,9 +107,13 @@ class Monitoring:
         """Begin to watch."""
         self._log.start(first=self.feedback.replay)
         self._monitor.start()
+        if self._guard is not None:
+            self._guard.start()
 
     def stop(self) -> None:
         """Work off and write what is noted, and end; a disk that hangs is waited for a few seconds."""
+        if self._guard is not None:
+            self._guard.stop(timeout_s=_STOP_S)
         self._monitor.stop(timeout_s=_STOP_S)
         self._log.stop(timeout_s=_STOP_S)
 

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Protocol
 
 from model_sidecar.app.contact import DEFAULT_TIMEOUT_S, Contact
+from model_sidecar.errors import Reason, RefusedError
+from model_sidecar.model.loaded import LoadedModel
 from model_sidecar.model.loader import load
 from model_sidecar.model.rehearsal import rehearse
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
-from model_sidecar.serving.loading import MakeRoom, Preparation, Prepare
+from model_sidecar.serving.loading import MakeRoom, Preparation, Prepare, ShadowWish
+from model_sidecar.serving.orders import ShadowReport
 from model_sidecar.store.verifying import VerifiedVersion
+
+ShadowOf = Callable[[LoadedModel, ShadowWish], ShadowReport]
+"""Runs a candidate beside the live version; RefusedError (SHADOW_FAILED) where it is not good enough."""
 
 
 class Verifier(Protocol):
@@ -41,11 +47,13 @@ def preparer(
     allow_external_data: bool,
     scratch: Path | None = None,
     contact: Contact | None = None,
+    shadow_of: ShadowOf | None = None,
 ) -> Prepare:
     """How the versions of one model are prepared; the result raises the errors of its steps.
 
     `scratch` is where external data is laid out while it is loaded. With `contact`, a version is first tried in a child
-    process; without, only versions may come that are trusted not to end this one.
+    process; without, only versions may come that are trusted not to end this one. `shadow_of` runs a candidate beside the
+    live version; None: nothing is noted that it could run on.
     """
 
     def prepare(
@@ -54,6 +62,7 @@ def preparer(
         *,
         ordered: bool = False,
         make_room: MakeRoom | None = None,
+        shadow: ShadowWish | None = None,
     ) -> Preparation:
         began = time.monotonic()
         phases_s: dict[str, float] = {}
@@ -76,7 +85,24 @@ def preparer(
                 except BaseException:
                     loaded.close()
                     raise
-        return Preparation(loaded, phases_s, rehearsal.examples)
+        return Preparation(loaded, phases_s, rehearsal.examples, _shadowed(loaded, shadow, phases_s))
+
+    def _shadowed(
+        loaded: LoadedModel, shadow: ShadowWish | None, phases_s: dict[str, float]
+    ) -> ShadowReport | None:
+        if shadow is None:
+            return None
+        try:
+            if shadow_of is None:
+                raise RefusedError(
+                    f"the shadow of version {loaded.version} failed: this sidecar notes no requests (--no-monitor)",
+                    reason=Reason.SHADOW_FAILED,
+                )
+            with _timed(phases_s, "shadow"):
+                return shadow_of(loaded, shadow)
+        except BaseException:
+            loaded.close()
+            raise
 
     return prepare
 

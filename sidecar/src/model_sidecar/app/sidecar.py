@@ -17,15 +17,19 @@ from model_sidecar.app.contact import Contact
 from model_sidecar.app.crashes import last_words_kept
 from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.monitoring import Monitoring
-from model_sidecar.app.preparing import preparer
+from model_sidecar.app.preparing import ShadowOf, preparer
 from model_sidecar.app.state_dir import StateDirectory
-from model_sidecar.config import Address, ServeSettings, StandbyPolicy, SwapMode
+from model_sidecar.config import Address, GuardMode, ServeSettings, StandbyPolicy, SwapMode
 from model_sidecar.errors import ConfigurationError, SidecarError, StoreError
 from model_sidecar.events import Draining, Event, Listener, Site
 from model_sidecar.model.graph import named_in
 from model_sidecar.model.session import RUNTIME, check_runtime
 from model_sidecar.model.trial import Trials
+from model_sidecar.monitor.decisions import Decisions
+from model_sidecar.monitor.guarding import Guard
 from model_sidecar.monitor.reports import Reports
+from model_sidecar.monitor.shadow import Shadows
+from model_sidecar.monitor.truths import same
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Signature
 from model_sidecar.rpc.deployment import DeploymentService
@@ -38,8 +42,9 @@ from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.janitor import Janitor
 from model_sidecar.serving.keeper import Keeper
-from model_sidecar.serving.loading import Loader
+from model_sidecar.serving.loading import Loader, ShadowWish
 from model_sidecar.serving.manager import Manager
+from model_sidecar.serving.orders import ShadowReport
 from model_sidecar.serving.patience import Patience
 from model_sidecar.serving.quarantine import Quarantine
 from model_sidecar.serving.scribe import Scribe
@@ -105,7 +110,7 @@ class Sidecar:
         self._state = StateDirectory(settings.state_dir) if settings.state_dir is not None else None
         _check_store(settings.store, settings.models, may_be_away=self._state is not None)
         self._sidecar_id = settings.sidecar_id or f"{socket.gethostname()}-{os.getpid()}"
-        self._metrics = Metrics(software=SOFTWARE_VERSION)
+        self._metrics = Metrics(software=SOFTWARE_VERSION, slow_s=settings.guard.slo_latency_s)
         self._health = HealthBoard(settings.models)
         self._listeners: list[Listener] = [self._metrics.on_event, EventLog().on_event, self._health.on_event]
         self._janitor = Janitor(on_event=self._tell)
@@ -115,15 +120,14 @@ class Sidecar:
         self._quarantine = Quarantine(
             self._state.trials if self._state is not None else None, runtime=RUNTIME
         )
+        self._shadows = Shadows() if settings.monitor.enabled else None
         self._sites = [self._build_site(model) for model in settings.models]
         served = [site.served for site in self._sites]
-        log_folder = self._state.log if self._state is not None else None
-        self._monitoring = (
-            Monitoring(settings, served, folder=log_folder, on_event=self._tell)
-            if settings.monitor.enabled
-            else None
+        self._decisions = Decisions(settings.guard.mode, path_of=self._decisions_path)
+        self._monitoring = self._build_monitoring(served) if settings.monitor.enabled else None
+        reports = (
+            self._monitoring.reports if self._monitoring is not None else Reports(decisions=self._decisions)
         )
-        reports = self._monitoring.reports if self._monitoring is not None else Reports()
         if self._monitoring is not None:
             self._listeners.append(self._monitoring.on_event)
             self._metrics.watch_monitor([each.site for each in served], self._monitoring.tallies.current)
@@ -254,6 +258,7 @@ class Sidecar:
                 timeout_s=settings.load_timeout_s,
                 memory_bytes=settings.load_memory_bytes,
             ),
+            shadow_of=_shadow_of(self._shadows, site, stage) if self._shadows is not None else None,
         )
         manager = Manager(
             site,
@@ -281,6 +286,30 @@ class Sidecar:
         served = ServedSite(site, stage, board, manager, ledger, self._store)
         self._metrics.watch(served)
         return _RunningSite(served, manager, source, watch)
+
+    def _build_monitoring(self, served: list[ServedSite]) -> Monitoring:
+        guard: Guard | None = None
+        if self._settings.guard.mode is not GuardMode.OFF:
+            guard = Guard(
+                served,
+                self._settings.guard,
+                counters=self._metrics.meters,
+                same=same,
+                decisions=self._decisions,
+                on_event=self._tell,
+            )
+        return Monitoring(
+            self._settings,
+            served,
+            folder=self._state.log if self._state is not None else None,
+            on_event=self._tell,
+            shadows=self._shadows,
+            guard=guard,
+            decisions=self._decisions,
+        )
+
+    def _decisions_path(self, site: Site) -> Path | None:
+        return self._state.decisions(site.model, site.environment) if self._state is not None else None
 
     def _build_keeper(self) -> Keeper | None:
         if self._copies is None:
@@ -311,6 +340,13 @@ class Sidecar:
         )
         pages = Pages(served, registry=self._metrics.registry, readiness=readiness, status_page=page)
         return HttpServer(address, pages)
+
+
+def _shadow_of(shadows: Shadows, site: Site, stage: Stage) -> ShadowOf:
+    def shadow_of(candidate: Model, wish: ShadowWish) -> ShadowReport:
+        return shadows.run(site, stage, candidate, wish.plan, is_over=wish.is_over)
+
+    return shadow_of
 
 
 def _allow_descriptors() -> None:

@@ -22,6 +22,7 @@ class StateDirectory:
     lock                                        held by the sidecar that uses the directory
     kept/<model>/<version>/                     copies of the versions that are live and stand by
     sites/<model>/<environment>/ledger.seen     the ledger as this sidecar has seen it
+    sites/<model>/<environment>/guard.jsonl     what the guard decided last
     sites/<model>/<environment>/pending.json    a rollback that is in effect and not recorded yet
     trials/<identity>.json                      what a version did to the processes that ran it
     ```
@@ -76,6 +77,10 @@ class StateDirectory:
     def pending(self, model: ModelName, environment: Environment) -> PendingFile:
         """The rollback that waits to be recorded."""
         return PendingFile(self._site(model, environment) / "pending.json")
+
+    def decisions(self, model: ModelName, environment: Environment) -> Path:
+        """What the guard has decided."""
+        return self._site(model, environment) / "guard.jsonl"
 
     def release(self) -> None:
         """Let another sidecar have it."""

@@ -277,7 +277,7 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     "--slo-latency",
     "guard_slo_latency_s",
     type=_DURATION,
-    help="One prediction in a hundred may take longer; the guard acts at 14.4 times that. By default it does not look.",
+    help="For one prediction in a hundred the model may take longer; the guard acts at 14.4 times that. By default it does not look.",
 )
 @option(
     "--log-format",

@@ -58,6 +58,10 @@ class Actor:
     on_behalf_of: str = ""
 
 
+GUARD = Actor(id="guard", method="guard")
+"""The sidecar's own guard. No caller is of this method, whatever they are called: methods are the transport's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Writer:
     """The process that wrote a record: the sidecar's id, its host, and the software with its version."""

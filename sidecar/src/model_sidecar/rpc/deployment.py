@@ -18,6 +18,7 @@ from model_sidecar.rpc.deployment_messages import (
     outcome_message,
     readable_version,
     record_message,
+    shadow_message,
     status_message,
     unreadable_version,
 )
@@ -29,6 +30,7 @@ from model_sidecar.rpc.order_fields import (
     read_page_token,
     recorded_text,
     request_id,
+    shadow_plan,
 )
 from model_sidecar.rpc.peer import peer_of
 from model_sidecar.rpc.slots import Slots
@@ -96,13 +98,17 @@ class DeploymentService:
         order = DeployOrder(
             version=parse_version(request.version),
             allow_schema_change=request.allow_schema_change,
+            shadow=shadow_plan(request.shadow) if request.HasField("shadow") else None,
             received=received,
             **_what_every_order_says(request, context),
         )
         with self._deploys.taken():
             outcome = _awaited(served, order, context)
         return DeployResponse(
-            record=outcome_message(outcome, order), took_ms=outcome.took_s * 1000, replayed=outcome.replayed
+            record=outcome_message(outcome, order),
+            took_ms=outcome.took_s * 1000,
+            replayed=outcome.replayed,
+            shadow=shadow_message(outcome.shadow) if outcome.shadow is not None else None,
         )
 
     def Rollback(self, request: RollbackRequest, context: Any) -> RollbackResponse:

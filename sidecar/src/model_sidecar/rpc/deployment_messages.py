@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,7 +13,7 @@ from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import Version
 from model_sidecar.rpc.status import printable
 from model_sidecar.serving import status as serving
-from model_sidecar.serving.orders import Order, Outcome
+from model_sidecar.serving.orders import Order, Outcome, ShadowReport
 from model_sidecar_client.wire import deployment as wire
 
 _ACTIONS: Mapping[ledger.Action, wire.Action] = {
@@ -67,6 +68,11 @@ def record_message(record: ledger.Record, *, instead: str = "") -> wire.Record:
     )
     _set(message.timestamp, record.timestamp)
     return message
+
+
+def shadow_message(report: ShadowReport) -> wire.ShadowReport:
+    """What a shadow has shown."""
+    return wire.ShadowReport(**asdict(report))
 
 
 def status_message(status: serving.Status) -> wire.ModelStatus:

@@ -8,14 +8,19 @@ import re
 import uuid
 
 from model_sidecar.errors import InvalidRequestError
+from model_sidecar.serving.orders import ShadowPlan
+from model_sidecar_client.wire import deployment as wire
 
 MAX_REASON = 4096
 MAX_CLAIM = 256
 MAX_TEXT_BYTES = 8 << 10
 MAX_PAGE = 1000
+MIN_SHADOW_S = 1.0
+MAX_SHADOW_S = 3600.0
 DEFAULT_PAGE = 50
 
 _REQUEST_ID = re.compile(r"[!-~]{1,64}", re.ASCII)
+_LIMITS = ("max_disagreement", "max_slowdown", "min_predictions")
 _LINE_BREAKS = re.compile(r"[\r\n\t]+")
 _TOKEN = re.compile(r"before:(?P<generation>[0-9]{1,19})", re.ASCII)
 
@@ -54,6 +59,28 @@ def request_id(value: str) -> str:
             "as a UUID"
         )
     return value
+
+
+def shadow_plan(message: wire.ShadowPlan) -> ShadowPlan:
+    """The plan, with what it does not say as the contract has it; InvalidRequestError for one that makes no sense."""
+    duration_s = message.duration.seconds + message.duration.nanos / 1e9
+    if not MIN_SHADOW_S <= duration_s <= MAX_SHADOW_S:
+        raise InvalidRequestError(
+            f"a shadow of {duration_s:g} s: expected {MIN_SHADOW_S:g} to {MAX_SHADOW_S:g} s, such as 300"
+        )
+    said = {name: getattr(message, name) for name in _LIMITS if message.HasField(name)}
+    plan = ShadowPlan(duration_s=duration_s, **said)
+    if not 0 <= plan.max_disagreement <= 1:
+        raise InvalidRequestError(
+            f"max_disagreement is {plan.max_disagreement:g}: expected a share from 0 to 1"
+        )
+    if not plan.max_slowdown > 0:
+        raise InvalidRequestError(f"max_slowdown is {plan.max_slowdown:g}: expected more than 0, such as 2")
+    if plan.min_predictions < 1:
+        raise InvalidRequestError(
+            "min_predictions is 0: expected at least 1, for nothing else could be compared"
+        )
+    return plan
 
 
 def page_size(value: int) -> int:

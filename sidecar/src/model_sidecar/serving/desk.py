@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from model_sidecar.errors import (
     CommitStateUnknownError,
@@ -16,7 +17,7 @@ from model_sidecar.errors import (
     UnavailableError,
 )
 from model_sidecar.ledger.commit import Intent, reused
-from model_sidecar.ledger.record import Action, Record
+from model_sidecar.ledger.record import GUARD, Action, Record
 from model_sidecar.release.names import Version
 from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
@@ -140,12 +141,13 @@ class OrderDesk:
     def next_ready(self) -> tuple[Accepted, Preparation] | None:
         """Take out an order whose target is loaded already, wherever in the queue it stands.
 
-        A rollback does not wait its turn behind a deploy that still has to load.
+        A rollback does not wait its turn behind a deploy that still has to load. What is to run beside the live version
+        first has to be prepared, wherever it is, unless it is the live one.
         """
         self._forget_cancelled()
         for accepted in self._waiting:
             ready = self._flip.at_hand(accepted.target.version, accepted.target.manifest)
-            if ready is not None:
+            if ready is not None and (accepted.shadow is None or ready.model is self._flip.residents().live):
                 self._waiting.remove(accepted)
                 return accepted, ready
         return None
@@ -182,7 +184,8 @@ class OrderDesk:
             intent = _intent(order, ready)
             if order.validate_only:
                 draft = self._ledger.draft(intent)
-                accepted.ordered.answer(Outcome(draft, time.monotonic() - order.received))
+                took_s = time.monotonic() - order.received
+                accepted.ordered.answer(Outcome(draft, took_s, shadow=ready.shadow))
                 self._flip.drop(model)
                 return None
             began = time.monotonic()
@@ -192,7 +195,7 @@ class OrderDesk:
                 commit = self._flip.commit(
                     intent,
                     base_generation=accepted.base_generation,
-                    trigger="operator",
+                    trigger="guard" if order.actor.method == GUARD.method else "operator",
                     urgent=is_emergency(order),
                 )
             except (StoreError, CommitStateUnknownError) as error:
@@ -206,9 +209,7 @@ class OrderDesk:
         if commit.replayed:
             return self._served_again(accepted.ordered, commit.record, ready)
         phases_s = {**ready.phases_s, "commit": time.monotonic() - began}
-        return CarriedOut(
-            commit.record, Preparation(model, phases_s, ready.golden_examples), head=commit.record
-        )
+        return CarriedOut(commit.record, replace(ready, phases_s=phases_s), head=commit.record)
 
     def _unrecorded(
         self, accepted: Accepted, intent: Intent, ready: Preparation, why: SidecarError
@@ -228,6 +229,16 @@ class OrderDesk:
             raise self._ledger.conflict(expected_generation=accepted.base_generation)
         draft = self._ledger.draft(intent)
         return CarriedOut(draft, ready, head=draft, no_store=str(why))
+
+    def is_overtaken(self, accepted: Accepted) -> bool:
+        """Whether the order that is being prepared should give way: the head has moved, or others wait that are to move it."""
+        head = self._ledger.head
+        if accepted.base_generation != (head.generation if head else 0):
+            return True
+        return any(
+            isinstance(each.ordered.order, RollbackOrder) or not each.ordered.order.validate_only
+            for each in self._waiting
+        )
 
     def refuse_load(self, accepted: Accepted, error: SidecarError) -> None:
         """The order's target cannot be had here; of a repeated order, the record stands all the same."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from model_sidecar.errors import StoreError
 from model_sidecar.ledger.record import Record
 from model_sidecar.serving.loading import Preparation
-from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
+from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder, ShadowPlan
 from model_sidecar.serving.targets import Target
 
 
@@ -49,6 +49,12 @@ class Accepted:
     base_generation: int
     replay: Record | None = None
     no_store: StoreError | None = None
+
+    @property
+    def shadow(self) -> ShadowPlan | None:
+        """How its target is to run beside the live version first; None: not at all."""
+        order = self.ordered.order
+        return order.shadow if isinstance(order, DeployOrder) and self.replay is None else None
 
 
 @dataclass(frozen=True, slots=True)

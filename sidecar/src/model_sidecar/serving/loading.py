@@ -13,6 +13,7 @@ from typing import Protocol
 from model_sidecar.errors import Reason, SidecarError, StoreError, VerificationError
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
+from model_sidecar.serving.orders import ShadowPlan, ShadowReport
 from model_sidecar.serving.stage import Model
 
 log = logging.getLogger(__name__)
@@ -20,11 +21,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A version that is verified, loaded and warmed; seconds by phase ("verify", "trial", "load", "warm")."""
+    """A version that is verified, loaded and warmed; seconds by phase ("verify", "trial", "load", "warm", "shadow").
+
+    `shadow` is what running beside the live version has shown, where that was asked for.
+    """
 
     model: Model
     phases_s: Mapping[str, float]
     golden_examples: int
+    shadow: ShadowReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowWish:
+    """That a version is to run beside the live one before it counts as prepared; until `is_over` says to stop."""
+
+    plan: ShadowPlan
+    is_over: Callable[[], bool]
 
 
 MakeRoom = Callable[[], bool]
@@ -41,6 +54,7 @@ class Prepare(Protocol):
         *,
         ordered: bool = False,
         make_room: MakeRoom | None = None,
+        shadow: ShadowWish | None = None,
     ) -> Preparation:
         """The version, of this identity if one is given; raises our errors.
 
@@ -49,6 +63,7 @@ class Prepare(Protocol):
             manifest: its identity, if it is known.
             ordered: an operator asks for it, so that also one is tried again that was refused for what it did.
             make_room: what to call where memory is short; None: nothing may be given up for this version.
+            shadow: run it beside the live one, as the last step.
         """
 
 
@@ -69,9 +84,12 @@ class Loader:
         done: Callable[[Preparation | SidecarError], None],
         ordered: bool = False,
         make_room: MakeRoom | None = None,
+        shadow: ShadowWish | None = None,
     ) -> None:
-        """Prepare this version, and hand over what came of it; `ordered` and `make_room` as in `Prepare`."""
-        prepare = partial(self._prepare, version, manifest, ordered=ordered, make_room=make_room)
+        """Prepare this version, and hand over what came of it; `ordered`, `make_room` and `shadow` as in `Prepare`."""
+        prepare = partial(
+            self._prepare, version, manifest, ordered=ordered, make_room=make_room, shadow=shadow
+        )
         self._thread.submit(self._run, prepare, version, done)
 
     def stop(self) -> None:

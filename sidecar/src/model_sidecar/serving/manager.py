@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import assert_never
@@ -26,7 +26,7 @@ from model_sidecar.serving.desk import OrderDesk
 from model_sidecar.serving.emergency import Emergency
 from model_sidecar.serving.flip import Flip
 from model_sidecar.serving.in_hand import Accepted, Ordered
-from model_sidecar.serving.loading import Loader, Preparation
+from model_sidecar.serving.loading import Loader, Preparation, ShadowWish
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder, is_emergency
 from model_sidecar.serving.policy import Refusal
 from model_sidecar.serving.pursuit import Pursuit
@@ -59,6 +59,12 @@ class _Load:
 
     version: Version
     purpose: Accepted | Refusal | Spare
+    overtaken: threading.Event = field(default_factory=threading.Event)
+
+    def is_over(self) -> bool:
+        """Whether it need not go on to run beside the live version: something else goes first, or nobody waits for it."""
+        given_up = isinstance(self.purpose, Accepted) and self.purpose.ordered.future.cancelled()
+        return given_up or self.overtaken.is_set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,8 @@ class Manager:
                 gave.set_result(load is self._loading and self._make_room())
             case _Stop():
                 self._stopping = True
+                if self._loading is not None:
+                    self._loading.overtaken.set()
                 if self._loading is not None and isinstance(self._loading.purpose, Accepted):
                     self._desk.turn_away(self._loading.purpose.ordered)
                 self._desk.close()
@@ -262,6 +270,10 @@ class Manager:
             self._load(accepted, accepted.target.version, accepted.target.manifest)
         if self._loading is None and (spare := self._reserve.wanted(self._flip.residents())) is not None:
             self._load(spare, spare.version, spare.manifest)
+        if self._loading is not None and isinstance(self._loading.purpose, Accepted):  # noqa: SIM102 - two thoughts
+            # A shadow may take minutes; whatever else is wanted meanwhile goes first. To a load without one it says nothing.
+            if to_load is not None or self._desk.is_overtaken(self._loading.purpose):
+                self._loading.overtaken.set()
 
     def _carry_out(self, accepted: Accepted, ready: Preparation) -> None:
         done = self._desk.carry_out(accepted, ready)
@@ -278,13 +290,20 @@ class Manager:
         self._post()  # before the answer: who then asks for the status must find what was just told
         took_s = time.monotonic() - since
         accepted.ordered.answer(
-            Outcome(done.record, took_s, replayed=done.replayed, pending=bool(done.no_store))
+            Outcome(
+                done.record,
+                took_s,
+                replayed=done.replayed,
+                pending=bool(done.no_store),
+                shadow=None if done.replayed else ready.shadow,
+            )
         )
 
     # Loading.
 
     def _load(self, purpose: Accepted | Refusal | Spare, version: Version, manifest: Digest | None) -> None:
         load = self._loading = _Load(version, purpose)
+        plan = purpose.shadow if isinstance(purpose, Accepted) else None
         self._on_event(LoadStarted(self._site, version))
         self._loader.start(
             version,
@@ -292,6 +311,7 @@ class Manager:
             done=lambda result: self._put(_Done(load, result)),
             ordered=isinstance(purpose, Accepted),
             make_room=partial(self._short, load) if self._may_give_way and _is_meant(purpose) else None,
+            shadow=ShadowWish(plan, load.is_over) if plan is not None else None,
         )
         self._post()
 
@@ -383,7 +403,7 @@ class Manager:
 
 
 def _is_meant(purpose: Accepted | Refusal | Spare) -> bool:
-    """Whether the version is to be live, and not only to stand by or to be looked at."""
+    """Whether the version is to be live at once, and not only to stand by, to be looked at, or to run beside the live one."""
     if isinstance(purpose, Accepted):
-        return not purpose.ordered.order.validate_only
+        return not purpose.ordered.order.validate_only and purpose.shadow is None
     return isinstance(purpose, Refusal)

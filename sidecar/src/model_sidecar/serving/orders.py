@@ -62,11 +62,43 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowPlan:
+    """How long a candidate runs on the live version's requests before it may take its place, and what of it is good enough.
+
+    Attributes:
+        max_disagreement: the share of predictions that may differ.
+        max_slowdown: how many times as long as the live version's runs its median may take.
+        min_predictions: with fewer compared, it is refused.
+    """
+
+    duration_s: float
+    max_disagreement: float = 0.05
+    max_slowdown: float = 2.0
+    min_predictions: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowReport:
+    """What a shadow has shown; the fields are those of the message. Medians and means are NaN where there were none."""
+
+    against: Version
+    compared: int
+    disagreed: int
+    failed: int
+    median_ms: float
+    against_median_ms: float
+    mean_confidence: float
+    against_mean_confidence: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeployOrder(Order):
-    """Make this version the head."""
+    """Make this version the head; with `shadow`, only after it has run beside the live one."""
 
     version: Version
     allow_schema_change: bool = False
+    shadow: ShadowPlan | None = None
 
     def _what(self) -> list[object]:
         return [self.version]
@@ -106,9 +138,11 @@ class Outcome:
         took_s: from the order's arrival until this sidecar served the record's version.
         replayed: an earlier order with the same request id had done it.
         pending: it is in effect here, and the record is not in the ledger yet.
+        shadow: what the shadow that was asked for has shown.
     """
 
     record: Record
     took_s: float
     replayed: bool = False
     pending: bool = False
+    shadow: ShadowReport | None = None

@@ -12,6 +12,7 @@ from model_sidecar.events import (
     Draining,
     Event,
     GaveWay,
+    GuardDecided,
     LoadStarted,
     Prepared,
     Published,
@@ -55,6 +56,8 @@ class EventLog:
                 _tell_of_the_pointer(event)
             case QualityReported():
                 _tell_of_quality(event)
+            case GuardDecided():
+                _tell_of_the_guard(event)
             case GaveWay(version=version):
                 words = f"{version} gives way to one that has no room beside it: nothing answers until that is loaded"
                 _say(event, "gave-way", words, logging.WARNING, version=version)
@@ -110,6 +113,21 @@ def _tell_of_a_version(event: LoadStarted | Prepared | Refused | StandbyReady | 
             _say(event, "released", f"{version} is released", version=version, manifest_sha256=event.manifest)
         case _:
             assert_never(event)
+
+
+def _tell_of_the_guard(event: GuardDecided) -> None:
+    _say(
+        event,
+        "guard",
+        f"the guard about {event.version} ({event.trigger}): {event.message}",
+        logging.WARNING,
+        version=event.version,
+        decision=event.decision,
+        trigger=event.trigger,
+        target=event.target,
+        generation=event.generation,
+        evidence_log10=round(event.evidence_log10, 2),
+    )
 
 
 def _tell_of_the_pointer(event: Committed | Published | Restated) -> None:

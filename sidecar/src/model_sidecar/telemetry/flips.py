@@ -27,7 +27,7 @@ _PHASE_S = (
     60.0,
     300.0,
 )
-_TRIGGERS = ("operator", "pointer")
+_TRIGGERS = ("operator", "pointer", "guard")
 
 _NO_VERSION_TRIED = frozenset(
     {

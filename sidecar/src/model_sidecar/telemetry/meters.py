@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from model_sidecar.events import Event, Published, Released, Site, StandbyReady
+from model_sidecar.monitor.case import Ended
 from model_sidecar.telemetry.cells import LATENCY_S, ROWS, RPC_S, Tally
 from model_sidecar.telemetry.rpcs import CODES
 
@@ -19,6 +20,10 @@ Residents = Callable[[], Collection[str]]
 """The versions that are live or standby at a site now."""
 
 _UNKNOWN = "UNKNOWN"
+_FAILED = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS"})
+"""What a version is to blame for, besides runs that had to be stopped although somebody was patient."""
+_PATIENT_S = 1.0
+"""Of a deadline that leaves a run less than this, the caller may be to blame."""
 _SITE = ("model", "environment")
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
 _Key = tuple[str, str, str]
@@ -46,11 +51,13 @@ class _Inflight:
 class _Served:
     """One version's cells, or with the empty version those of requests that no version served."""
 
-    __slots__ = ("codes", "inference", "lock", "queue", "rows", "total")
+    __slots__ = ("codes", "failed", "inference", "lock", "queue", "rows", "slow", "total")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # guards everything else here
         self.codes: dict[str, int] = {}
+        self.failed = 0
+        self.slow = 0
         self.total = Tally(LATENCY_S)
         self.inference = Tally(LATENCY_S)
         self.queue = Tally(LATENCY_S)
@@ -84,13 +91,15 @@ class Meters:
     set behind for ever.
     """
 
-    def __init__(self, *, rpcs: Mapping[str, str]) -> None:
+    def __init__(self, *, rpcs: Mapping[str, str], slow_s: float | None = None) -> None:
         """Begin at zero.
 
         Args:
             rpcs: full method names and their `grpc_type`. A method that is not among them came from somebody's wire
                 and is counted as "unknown".
+            slow_s: runs of a model that take longer count as slow; None: none does.
         """
+        self._slow_s = float("inf") if slow_s is None else slow_s
         self._rpcs = {method: _Rpc(kind, method) for method, kind in rpcs.items()}
         self._unknown_rpc = _Rpc("unary", "unknown")
         self._sites: dict[tuple[str, str], _Inflight] = {}
@@ -162,6 +171,14 @@ class Meters:
             if not version:
                 return
             served.total.observe(total_s)
+            # The version's own part, not what was spent waiting: too much traffic is not its fault.
+            ran_s = (
+                inference_s if inference_s is not None else total_s - queue_s if queue_s is not None else 0.0
+            )
+            if code in _FAILED or (code == "DEADLINE_EXCEEDED" and ran_s >= _PATIENT_S):
+                served.failed += 1
+            if ran_s > self._slow_s:
+                served.slow += 1
             if inference_s is not None:
                 served.inference.observe(inference_s)
             if queue_s is not None:
@@ -210,6 +227,14 @@ class Meters:
             p50_s=served.total.quantile(0.5),
             p99_s=served.total.quantile(0.99),
         )
+
+    def ended(self, site: Site, version: str) -> Ended | None:
+        """What the guard judges a resident version by; None if no notes are taken of it."""
+        served = self._served.get((site.model, site.environment, version))
+        if served is None:
+            return None
+        with served.lock:
+            return Ended(served.codes.get("OK", 0) + served.failed, served.failed, served.slow)
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, for a registry."""

@@ -14,6 +14,7 @@ from model_sidecar.monitor.tallies import MonitorTallies
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Stage
 from model_sidecar.telemetry.flips import FlipMetrics
+from model_sidecar.telemetry.guarding import GuardMetrics
 from model_sidecar.telemetry.meters import Meters
 from model_sidecar.telemetry.monitoring import MonitoringCollector
 from model_sidecar.telemetry.rpcs import known_rpcs
@@ -37,6 +38,7 @@ class Metrics:
         *,
         software: str,
         rpcs: Mapping[str, str] | None = None,
+        slow_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Register everything.
@@ -45,12 +47,15 @@ class Metrics:
             registry: where; None makes a new one. Never the global one, which a test could not begin anew.
             software: this distribution's version, for `model_sidecar_build_info`.
             rpcs: full method names and their `grpc_type`, to stand in labels; by default all that the sidecar has.
+            slow_s: runs of a model that take longer count as slow, for the guard.
             clock: monotonic seconds, the same as a status' `last_look`.
         """
         self.registry = registry = registry or CollectorRegistry()
-        self.meters = Meters(rpcs=known_rpcs() if rpcs is None else rpcs)
+        self.meters = Meters(rpcs=known_rpcs() if rpcs is None else rpcs, slow_s=slow_s)
         self._standing = StandingCollector(clock=clock)
         self._flips = FlipMetrics(registry)
+        self._guard = GuardMetrics()
+        registry.register(self._guard)
         registry.register(self.meters)
         registry.register(self._standing)
         Info("model_sidecar_build", "Which software this is.", registry=registry).info({"version": software})
@@ -80,6 +85,7 @@ class Metrics:
             self.meters.on_event(event)
             self._standing.on_event(event)
             self._flips.on_event(event)
+            self._guard.on_event(event)
         except Exception:
             log.exception("could not count %s", type(event).__name__)
 

@@ -1,0 +1,176 @@
+"""Live requests, run once more on another version: a sample of them, off their path, within a share of one core.
+
+What runs here answers nobody. A run that raises, hangs or is refused is a finding, and touches nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_sidecar.errors import DeadlineOverError, SidecarError
+from model_sidecar.model.brake import Brake
+from model_sidecar.monitor.comparison import Ran
+from model_sidecar.monitor.intake import Note
+from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.serving.stage import Model
+
+log = logging.getLogger(__name__)
+
+QUEUE_NOTES = 512
+QUEUE_BYTES = 16 << 20
+DUTY = 0.2
+"""The share of one core that mirrored runs may take, waiting included."""
+RUN_LIMIT_S = 5.0
+_LONGEST_PAUSE_S = 30.0
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio: products with it differ in their high bits (Knuth, TAOCP 6.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """A noted request that is to run once more; `sampled` is False where it was chosen for what it was answered."""
+
+    watched: Watched
+    note: Note
+    sampled: bool
+
+
+def in_sample(ids: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """(n,) which of these ids are in a sample of this share: the same ones in every process, whatever was answered."""
+    if share >= 1:
+        return np.ones(len(ids), np.bool_)
+    mixed = (ids.astype(np.uint64) ^ (ids.astype(np.uint64) >> np.uint64(30))) * _ODD
+    return np.asarray((mixed >> np.uint64(11)) < np.uint64(int(share * (1 << 53))))
+
+
+class MirrorQueue:
+    """Requests that wait to be run, the newest of them: bounded in number and bytes. Any thread may call."""
+
+    def __init__(self, *, notes: int = QUEUE_NOTES, bytes_: int = QUEUE_BYTES) -> None:
+        self._notes = notes
+        self._limit = bytes_
+        self._ready = threading.Condition()  # guards everything below
+        self._waiting: deque[tuple[Mirrored, int]] = deque()
+        self._bytes = 0
+        self._closed = False
+
+    def offer(self, mirrored: Sequence[Mirrored]) -> None:
+        """Let these run; where there is no room, the oldest do not. Does not wait."""
+        with self._ready:
+            if self._closed:
+                return
+            for each in mirrored:
+                size = _size_of(each.note)
+                if size <= self._limit:
+                    self._waiting.append((each, size))
+                    self._bytes += size
+            while len(self._waiting) > self._notes or self._bytes > self._limit:
+                self._bytes -= self._waiting.popleft()[1]
+            self._ready.notify_all()
+
+    def take(self, *, timeout_s: float) -> Mirrored | None:
+        """The oldest, waiting for it; None when the time is over or the queue is closed."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._waiting or self._closed, timeout=max(0.0, timeout_s))
+            if not self._waiting:
+                return None
+            mirrored, size = self._waiting.popleft()
+            self._bytes -= size
+            return mirrored
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or until the queue is closed."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._closed, timeout=min(seconds, _LONGEST_PAUSE_S))
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closed
+
+    def close(self) -> None:
+        """Take nothing more, forget what waits, and wake whoever does."""
+        with self._ready:
+            self._closed = True
+            self._waiting.clear()
+            self._bytes = 0
+            self._ready.notify_all()
+
+
+class Runner:
+    """Runs noted requests on a model, each for `limit_s` at most. One thread's; `stop` is anybody's."""
+
+    def __init__(self, *, limit_s: float = RUN_LIMIT_S) -> None:
+        self._limit_s = limit_s
+        self._brake: Brake | None = None
+        self._stopped = False
+
+    def run(self, model: Model, note: Note) -> Ran:
+        """What the model makes of this request; the model is the caller's to hold."""
+        brake = self._brake = Brake()
+        if self._stopped:
+            brake.pull()
+        timer = threading.Timer(self._limit_s, brake.pull)
+        timer.name = "mirror limit"
+        timer.daemon = True
+        timer.start()
+        began = time.perf_counter()
+        try:
+            outputs = model.run(note.inputs, tuple(note.outputs), brake=brake)
+        except DeadlineOverError:
+            return Ran(None, time.perf_counter() - began, f"it had not answered after {self._limit_s:g} s")
+        except SidecarError as error:
+            return Ran(None, time.perf_counter() - began, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the model's
+            return Ran(None, time.perf_counter() - began, f"{type(error).__name__}: {error}")
+        else:
+            return Ran(outputs, time.perf_counter() - began)
+        finally:
+            timer.cancel()
+            timer.join()
+            self._brake = None
+
+    def stop(self) -> None:
+        """End the run that is under way, and every one that comes."""
+        self._stopped = True
+        brake = self._brake
+        if brake is not None:
+            brake.pull()
+
+
+def rest_s(worked_s: float, *, duty: float = DUTY) -> float:
+    """How long to rest after so long a run."""
+    return worked_s * (1 / duty - 1)
+
+
+def chosen(
+    watched: Watched, notes: Sequence[Note], readings: Readings, *, share: float, besides: int = 0
+) -> list[Mirrored]:
+    """Which of these notes are mirrored: a sample, those whose answer is not finite, and so many `besides`."""
+    ids, of_rows = np.unique(readings.ids, return_inverse=True)
+    bad = np.bincount(of_rows, weights=readings.nonfinite, minlength=len(ids)) > 0
+    sampled = in_sample(ids, share)
+    wanted = sampled | bad
+    if besides:
+        others = np.flatnonzero(~wanted)[:besides]
+        wanted[others] = True
+    if not wanted.any():
+        return []
+    by_id = {int(note.prediction_id[:16], 16): note for note in notes}
+    return [
+        Mirrored(watched, by_id[key], sampled=was_sampled)
+        for key, was_sampled in zip(ids[wanted].tolist(), sampled[wanted].tolist(), strict=True)
+        if key in by_id
+    ]
+
+
+def _size_of(note: Note) -> int:
+    return sum(array.nbytes for arrays in (note.inputs, note.outputs) for array in arrays.values()) + 1024
