@@ -675,3 +675,13 @@ def test_a_line_that_is_none_is_a_usage_error(
     done = sidecarctl("feedback", "--from", "-", stdin=line)
     assert done.returncode == 2
     assert words in done.stderr
+
+
+def test_limits_of_a_shadow_without_one_are_a_mistake(
+    sidecarctl: Sidecarctl, deployed: StandInSidecar
+) -> None:
+    """Whoever names a limit believes that there is a shadow."""
+    done = sidecarctl("deploy", MODEL, V20, "--environment", "prod", "--yes", "--shadow-max-slowdown", "3")
+
+    assert done.returncode == 2
+    assert "add --shadow" in done.stderr

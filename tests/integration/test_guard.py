@@ -14,6 +14,7 @@ from support.guarded import (
     C,
     ask,
     ask_until,
+    biased,
     constant,
     contrary,
     head,
@@ -22,6 +23,7 @@ from support.guarded import (
     rootless,
     sensible,
     slow,
+    tell_truths,
     timid,
 )
 from support.ports import free_port
@@ -79,6 +81,15 @@ def test_a_version_that_is_slow_is_rolled_back(yard: Yard) -> None:
         assert record.reason.startswith("latency: ")
 
 
+def test_a_version_that_is_wrong_more_often_than_the_one_before_is_rolled_back(yard: Yard) -> None:
+    """It differs in no more than it may, and is as sure as ever; the labels, late as they are, tell them apart."""
+    with guarded(yard, sensible(), biased()) as sidecar:
+        record = tell_truths(sidecar, lambda: rolled_back(sidecar))
+
+        assert record is not None
+        assert record.reason.startswith("accuracy: of the same ")
+
+
 @pytest.mark.parametrize(
     ("good", "bad"),
     [
@@ -122,6 +133,10 @@ def test_a_dry_run_says_once_what_it_would_do(yard: Yard) -> None:
         assert sidecar.log.read_text().count("would be rolled back to") == 1
         assert counted.search(sidecar.http("/metrics", port=port))
         assert "would be rolled back to" in sidecar.http("/statusz", port=port)
+        with sidecar.operator() as operator:
+            (drift,) = operator.drift(MODEL, environment=PROD)
+        assert drift.guard == "dry-run"
+        assert [each.decision for each in drift.decisions] == ["would_roll_back"]
         assert sidecar.stop() == 0
         sidecar.start().wait_ready()
         ask_until(sidecar, lambda: None, for_s=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,7 +16,7 @@ from support import models
 from support.sidecars import RunningSidecar
 from support.yard import MODEL, PROD
 
-from model_sidecar_client import InternalError, Record
+from model_sidecar_client import Feedback, InternalError, Record
 
 A, B, C = "2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod"
 SOON_S = 40.0
@@ -34,6 +35,16 @@ def sensible(sharpness: float = 2.0) -> bytes:
 def contrary() -> bytes:
     """The same, with the classes swapped: as sure, and never of the same opinion."""
     return sensible(-2.0)
+
+
+def biased() -> bytes:
+    """As sure, and of another opinion in a fifth of the requests: it leans to the first class."""
+    nodes = [
+        helper.make_node("Mul", ["raw", "two"], ["m"]),
+        helper.make_node("Add", ["m", "bias"], ["b"]),
+        helper.make_node("Softmax", ["b"], ["y"]),
+    ]
+    return _built(nodes, two=_ONE * 2, bias=np.array([1.5, 0], np.float32))
 
 
 def timid() -> bytes:
@@ -118,6 +129,35 @@ def ask_until(
                 return found
             if time.monotonic() >= end:
                 return happened()
+    raise AssertionError("it never ends by itself")
+
+
+def tell_truths(sidecar: RunningSidecar, happened: Callable[[], Any], *, for_s: float = SOON_S) -> Any:
+    """Ask, and tell a few seconds later what was true: that the greater value's class was right. Until something happened."""
+    end = time.monotonic() + for_s
+    late: deque[tuple[float, Feedback]] = deque()
+    with sidecar.client() as client:
+        for count in itertools.count():
+            row = _ROWS[count % len(_ROWS)]
+            answer = client.predict(MODEL, {"raw": row[None]})
+            assert answer.prediction_id is not None
+            late.append(
+                (
+                    time.monotonic() + 3,
+                    Feedback(prediction_id=answer.prediction_id, truth=float(row.argmax())),
+                )
+            )
+            if count % 50 == 49:
+                due = []
+                while late and late[0][0] <= time.monotonic():
+                    due.append(late.popleft()[1])
+                if due:
+                    client.feedback_many(due)
+                if (found := happened()) or time.monotonic() >= end:
+                    return found
+            time.sleep(
+                0.002
+            )  # labels of some seconds are to be remembered, not of tens of thousands of requests
     raise AssertionError("it never ends by itself")
 
 
