@@ -128,7 +128,9 @@ def test_a_run_that_hangs_is_stopped_and_counts_as_failed() -> None:
     """After the limit, not before, and not never."""
     began = time.monotonic()
 
-    ran = Runner(limit_s=0.2).run(Endless("2024.01.12.prod"), note(1))
+    runner = Runner(limit_s=0.2)
+    ran = runner.run(Endless("2024.01.12.prod"), note(1))
+    runner.stop()
 
     assert ran.outputs is None
     assert "0.2 s" in ran.problem
@@ -150,7 +152,9 @@ def test_a_run_is_stopped_with_its_runner() -> None:
 @pytest.mark.parametrize("error", [InferenceFailedError("no such row"), RuntimeError("no such row")])
 def test_a_run_that_raises_counts_as_failed(error: Exception) -> None:
     """Whatever it raises, and it says what."""
-    ran = Runner().run(Broken(error), note(1))
+    runner = Runner()
+    ran = runner.run(Broken(error), note(1))
+    runner.stop()
 
     assert ran.outputs is None
     assert "no such row" in ran.problem

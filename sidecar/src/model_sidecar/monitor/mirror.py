@@ -30,6 +30,7 @@ DUTY = 0.2
 """The share of one core that mirrored runs may take, waiting included."""
 RUN_LIMIT_S = 5.0
 _LONGEST_PAUSE_S = 30.0
+_LOOK_S = 0.1
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: products with it differ in their high bits (Knuth, TAOCP 6.4)."""
 
@@ -106,22 +107,27 @@ class MirrorQueue:
 
 
 class Runner:
-    """Runs noted requests on a model, each for `limit_s` at most. One thread's; `stop` is anybody's."""
+    """Runs noted requests on a model, each for `limit_s` at most. `run` is one thread's; `stop` is anybody's, and is owed.
+
+    One thread watches all runs: a timer for each would cost several times what a small model does.
+    """
 
     def __init__(self, *, limit_s: float = RUN_LIMIT_S) -> None:
         self._limit_s = limit_s
+        self._ends = 0.0
         self._brake: Brake | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
+        self._watchdog = threading.Thread(target=self._watch, name="mirror-limit", daemon=True)
 
     def run(self, model: Model, note: Note) -> Ran:
         """What the model makes of this request; the model is the caller's to hold."""
-        brake = self._brake = Brake()
-        if self._stopped:
+        if self._watchdog.ident is None:
+            self._watchdog.start()
+        brake = Brake()
+        self._ends = time.monotonic() + self._limit_s  # before the brake: whoever sees that finds its own end
+        self._brake = brake
+        if self._stopped.is_set():
             brake.pull()
-        timer = threading.Timer(self._limit_s, brake.pull)
-        timer.name = "mirror limit"
-        timer.daemon = True
-        timer.start()
         began = time.perf_counter()
         try:
             outputs = model.run(note.inputs, tuple(note.outputs), brake=brake)
@@ -134,16 +140,22 @@ class Runner:
         else:
             return Ran(outputs, time.perf_counter() - began)
         finally:
-            timer.cancel()
-            timer.join()
             self._brake = None
 
     def stop(self) -> None:
         """End the run that is under way, and every one that comes."""
-        self._stopped = True
+        self._stopped.set()
         brake = self._brake
         if brake is not None:
             brake.pull()
+        if self._watchdog.ident is not None:
+            self._watchdog.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(_LOOK_S):
+            brake = self._brake
+            if brake is not None and time.monotonic() >= self._ends:
+                brake.pull()
 
 
 def rest_s(worked_s: float, *, duty: float = DUTY) -> float:

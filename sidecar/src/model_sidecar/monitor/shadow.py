@@ -67,9 +67,9 @@ class Shadows:
             arl=_EARLY_ARL,
         )
         queue = self._queues[site] = MirrorQueue()
+        runner = Runner()
         try:
             began = time.monotonic()
-            runner = Runner()
             while (left_s := began + plan.duration_s - time.monotonic()) > 0:
                 if is_over():
                     raise _refused(
@@ -89,6 +89,7 @@ class Shadows:
         finally:
             del self._queues[site]
             queue.close()
+            runner.stop()
 
 
 def _compare(
