@@ -12,7 +12,7 @@ from model_sidecar.config import GuardMode
 from model_sidecar.events import Site
 from model_sidecar.ledger.record import GUARD, Action
 from model_sidecar.monitor.decisions import KEPT, Decisions, GuardDecision
-from model_sidecar.monitor.guarding import GuardRecords
+from model_sidecar.monitor.guard_records import GuardRecords
 from model_sidecar.release.names import Version
 
 SITE = Site(MODEL, PROD)

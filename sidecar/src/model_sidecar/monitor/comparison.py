@@ -15,14 +15,13 @@ from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.mean_detector import MeanDetector
 from model_sidecar.monitor.reading import Sheet, read
 from model_sidecar.monitor.readings import Joined, Readings
+from model_sidecar.monitor.spread import Spread
 from model_sidecar.release.tensors import Arrays
 
 SAME_SHARE = 0.05
 """Values are the same that differ by less than this part of the live version's spread."""
 _SAME = 1e-6
 _SAME_RELATIVE = 1e-5
-_SPREAD_OF = 1024
-_SPREAD_FROM = 32
 _TIMES = 1024
 _REMEMBERED = 4096
 _ROWS_REMEMBERED = 64
@@ -121,7 +120,7 @@ class Comparison:
         self._disagreement = MeanDetector(max_disagreement, arl=arl)
         self._confidence = MeanDetector(max_confidence_loss, low=-1.0, arl=arl)
         self._accuracy = MeanDetector(_ERROR_LOSS if self._is_value else _ACCURACY_LOSS, low=-1.0, arl=arl)
-        self._spreads: dict[str, _Spread] = {}
+        self._spreads: dict[str, Spread] = {}
         self._waiting: deque[tuple[Note, Readings, Readings, Arrays]] = deque()
         self._compared = self._failed = self._nonfinite = self._nonfinite_in_both = 0
         self._disagreed = 0.0
@@ -248,8 +247,8 @@ class Comparison:
 
     # Values.
 
-    def _spread(self, name: str) -> _Spread:
-        return self._spreads.setdefault(name, _Spread())
+    def _spread(self, name: str) -> Spread:
+        return self._spreads.setdefault(name, Spread())
 
     def _learn_spread(self, note: Note, live: Readings) -> None:
         for name, values in self._values(live, note.outputs).items():
@@ -287,31 +286,3 @@ class Comparison:
         wide = values.astype(np.float64)
         allowed = np.maximum(max(_SAME, SAME_SHARE * self._spread(name).value), _SAME_RELATIVE * np.abs(wide))
         return np.asarray(np.abs(wide - theirs) > allowed)
-
-
-class _Spread:
-    """How far apart a version's values lie: from the 5th to the 95th percentile of the last so many."""
-
-    def __init__(self) -> None:
-        self._values = np.empty(_SPREAD_OF)
-        self._count = 0
-        self._measured_at = 0
-        self._value = 0.0
-
-    def add(self, values: NDArray[Any]) -> None:
-        finite = values.astype(np.float64).ravel()[:_SPREAD_OF]
-        for value in finite[np.isfinite(finite)].tolist():
-            self._values[self._count % _SPREAD_OF] = value
-            self._count += 1
-
-    @property
-    def known(self) -> bool:
-        return self._count >= _SPREAD_FROM
-
-    @property
-    def value(self) -> float:
-        """Measured anew whenever a tenth more values are known, or a tenth of those that are kept are new."""
-        if self._count >= self._measured_at + max(1, min(self._count, _SPREAD_OF) // 10):
-            low, high = np.quantile(self._values[: min(self._count, _SPREAD_OF)], (0.05, 0.95))
-            self._value, self._measured_at = float(high - low), self._count
-        return self._value

@@ -14,12 +14,12 @@ from typing import Protocol
 from model_sidecar.config import GuardMode, GuardSettings
 from model_sidecar.errors import ConflictError, RequestIdReusedError, SidecarError
 from model_sidecar.events import GuardDecided, Listener, Site
-from model_sidecar.ledger.ledger import Ledger
-from model_sidecar.ledger.record import GUARD, Action
+from model_sidecar.ledger.record import GUARD
 from model_sidecar.monitor.case import Case, Ended
 from model_sidecar.monitor.comparison import Same
 from model_sidecar.monitor.decisions import Decisions, GuardDecision
 from model_sidecar.monitor.guard import Hold, Ruling, Situation, Symptom, Verdict, judge, symptoms
+from model_sidecar.monitor.guard_records import GuardRecords
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.mirror import MirrorQueue, Runner, chosen, rest_s
 from model_sidecar.monitor.reading import sheet_of
@@ -306,41 +306,6 @@ def _was_told(recent: Sequence[GuardDecision], made: GuardDecision) -> bool:
         == (made.version, made.generation, made.trigger, made.decision)
         for each in recent
     )
-
-
-class GuardRecords:
-    """What the ledger says of guards, this one's and others': read forward, for it only grows. The guard's thread's own.
-
-    Attributes:
-        rolled_back: the identities that a guard has rolled back from.
-    """
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._read_to = 0
-        self._last: datetime | None = None
-        self.rolled_back: set[Digest] = set()
-
-    def refresh(self) -> None:
-        """Read on."""
-        head = self._ledger.head
-        for generation in range(self._read_to + 1, (head.generation if head is not None else 0) + 1):
-            record, before = self._ledger.record(generation), self._ledger.record(generation - 1)
-            if record is None:
-                return
-            self._read_to = generation
-            if record.action is not Action.ROLLBACK or record.actor.method != GUARD.method or before is None:
-                continue
-            if before.manifest_sha256 != record.manifest_sha256:
-                self.rolled_back.add(before.manifest_sha256)
-            self._last = record.timestamp
-
-    def cooldown_left_s(self, cooldown_s: float, *, now: datetime) -> float:
-        """Until so long after the last rollback of a guard; 0.0 where that is over. Clocks may differ by as much."""
-        if self._last is None:
-            return 0.0
-        passed_s = (now - self._last).total_seconds()
-        return cooldown_s - passed_s if -cooldown_s <= passed_s < cooldown_s else 0.0
 
 
 @dataclass(slots=True)
