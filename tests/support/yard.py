@@ -55,8 +55,13 @@ class Yard:
         """Where a version lies."""
         return self.store / MODEL / version
 
-    def publish(self, name: str, *, model: bytes | None = None, golden: bool = True) -> Version:
-        """Publish a version: with `model`, that alone; otherwise an adder of its own constant and preprocessing."""
+    def publish(
+        self, name: str, *, model: bytes | None = None, golden: bool = True, baseline: Path | None = None
+    ) -> Version:
+        """Publish a version: with `model`, that alone; otherwise an adder of its own constant and preprocessing.
+
+        `baseline` is an `.npz` file of the rows that its baseline is made of.
+        """
         version = parse_version(name)
         build = self.root / "build" / name
         build.mkdir(parents=True)
@@ -68,7 +73,7 @@ class Yard:
             (build / "model.onnx").write_bytes(model)
         self.store.mkdir(exist_ok=True)
         facts = PublishFacts(data_snapshot_id="snapshot-1", framework="test", metrics={"accuracy": 0.9})
-        publish(build, self.versions, model=MODEL, version=version, facts=facts)
+        publish(build, self.versions, model=MODEL, version=version, facts=facts, baseline_data=baseline)
         shutil.rmtree(build)
         return version
 
