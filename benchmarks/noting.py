@@ -33,9 +33,9 @@ from support.sidecars import RunningSidecar, serving
 from support.yard import MODEL
 
 from model_sidecar.monitor.intake import Intake, Note
+from model_sidecar.monitor.log.prediction_log import PredictionLog
 from model_sidecar.monitor.monitor import Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds
-from model_sidecar.monitor.prediction_log import PredictionLog
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
 from model_sidecar.rpc.notes import monitor_key

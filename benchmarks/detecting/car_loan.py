@@ -20,11 +20,11 @@ from detecting.rows import Row, beside
 from numpy.typing import NDArray
 from support.streams import CLASSIFIER, part, readings, watched
 
-from model_sidecar.monitor.drift_watch import DriftWatch
-from model_sidecar.monitor.drift_words import report
-from model_sidecar.monitor.evidence import RateDetector
+from model_sidecar.monitor.detectors.evidence import RateDetector
+from model_sidecar.monitor.drift.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.drift_words import report
+from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.readings import Readings
-from model_sidecar.monitor.reference import baseline_of
 from model_sidecar.release.baseline import Calibration
 
 WHEEL = "nannyml==0.13.1"

@@ -10,7 +10,7 @@ from detecting.rows import Row, at_most
 from numpy.typing import NDArray
 from support.streams import Classifier, part
 
-from model_sidecar.monitor.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.drift_watch import DriftWatch
 from model_sidecar.monitor.readings import Readings
 from model_sidecar.release.baseline import Baseline
 

@@ -8,7 +8,7 @@ import numpy as np
 from detecting.rows import Row, at_most
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.evidence import RateDetector
+from model_sidecar.monitor.detectors.evidence import RateDetector
 
 ACCURACY = 0.9847
 TOLERANCE = 0.01

@@ -18,10 +18,10 @@ from detecting.rows import Row
 from numpy.typing import NDArray
 from support.streams import Classifier, part, readings, watched
 
-from model_sidecar.monitor.bands import margin
-from model_sidecar.monitor.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.bands import margin
+from model_sidecar.monitor.drift.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.readings import Readings
-from model_sidecar.monitor.reference import baseline_of
 
 BUDGET_S = 28 * 24 * 3600.0
 BAND = 0.05

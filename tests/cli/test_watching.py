@@ -29,7 +29,7 @@ from support.rpc_control import ADDER, Control
 from support.served import A
 
 from model_sidecar.config import MonitorSettings
-from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.readings import Watched
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.baseline import Baseline, Classes, StreamKind

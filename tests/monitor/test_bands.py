@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support.streams import Classifier
 
-from model_sidecar.monitor.bands import Bands, margin, watching, widened
-from model_sidecar.monitor.streams import Streams
+from model_sidecar.monitor.drift.bands import Bands, margin, watching, widened
+from model_sidecar.monitor.drift.streams import Streams
 from model_sidecar.release.baseline import ENOUGH_ROWS, StreamKind
 
 MODEL = Classifier(4)

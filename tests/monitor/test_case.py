@@ -11,8 +11,8 @@ from support.resident import Adder
 
 from model_sidecar.config import GuardSettings
 from model_sidecar.events import Site
-from model_sidecar.monitor.case import Case, Ended
-from model_sidecar.monitor.comparison import Ran
+from model_sidecar.monitor.guard.case import Case, Ended
+from model_sidecar.monitor.guard.comparison import Ran
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import read, sheet_of
 from model_sidecar.release.digests import Digest

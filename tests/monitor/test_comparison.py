@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from support.resident import Adder
 
 from model_sidecar.events import Site
-from model_sidecar.monitor.comparison import Compared, Comparison, Ran
+from model_sidecar.monitor.guard.comparison import Compared, Comparison, Ran
 from model_sidecar.monitor.intake import Note
+from model_sidecar.monitor.quality.truths import same
 from model_sidecar.monitor.reading import sheet_of
 from model_sidecar.monitor.readings import Joined
-from model_sidecar.monitor.truths import same
 from model_sidecar.release.names import Environment, ModelName
 from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
 

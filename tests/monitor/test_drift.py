@@ -13,11 +13,11 @@ from support.streams import CLASSIFIER, SITE, Classifier, Clock, readings, watch
 
 from model_sidecar.config import MonitorSettings
 from model_sidecar.events import Released
-from model_sidecar.monitor.drift import Drift
-from model_sidecar.monitor.drift_report import VersionDrift
-from model_sidecar.monitor.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.drift import Drift
+from model_sidecar.monitor.drift.drift_report import VersionDrift
+from model_sidecar.monitor.drift.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.readings import Readings, Watched
-from model_sidecar.monitor.reference import baseline_of
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.release.manifest import OutputRoles
 

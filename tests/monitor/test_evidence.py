@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_sidecar.monitor.evidence import BandDetector, RateDetector
+from model_sidecar.monitor.detectors.evidence import BandDetector, RateDetector
 
 
 def band(low: float, high: float) -> BandDetector:

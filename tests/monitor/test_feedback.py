@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.watching import KeptLog, readings, watched
 
-from model_sidecar.monitor.feedback import PROBLEMS, Feedback, FeedbackOutcome
+from model_sidecar.monitor.log.feedback import PROBLEMS, Feedback, FeedbackOutcome
 from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.monitor.readings import Joined
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_sidecar.config import GuardMode, GuardSettings
-from model_sidecar.monitor.comparison import Compared
-from model_sidecar.monitor.guard import (
+from model_sidecar.monitor.guard.comparison import Compared
+from model_sidecar.monitor.guard.guard import (
     Facts,
     Hold,
     Rate,

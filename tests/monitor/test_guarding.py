@@ -11,8 +11,8 @@ from support.ledgers import MODEL, PROD, Registry, commit, intent
 from model_sidecar.config import GuardMode
 from model_sidecar.events import Site
 from model_sidecar.ledger.record import GUARD, Action
-from model_sidecar.monitor.decisions import KEPT, Decisions, GuardDecision
-from model_sidecar.monitor.guard_records import GuardRecords
+from model_sidecar.monitor.guard.decisions import KEPT, Decisions, GuardDecision
+from model_sidecar.monitor.guard.guard_records import GuardRecords
 from model_sidecar.release.names import Version
 
 SITE = Site(MODEL, PROD)

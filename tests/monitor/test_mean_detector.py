@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_sidecar.monitor.mean_detector import MeanDetector
+from model_sidecar.monitor.detectors.mean_detector import MeanDetector
 
 
 def updates_until_convinced(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.calibration import counted, estimated_accuracy
-from model_sidecar.monitor.label_tallies import MOST_CLASSES, Classes, ClassTally, ValueTally
-from model_sidecar.monitor.measures import Measure, of_classes, of_values
+from model_sidecar.monitor.quality.calibration import counted, estimated_accuracy
+from model_sidecar.monitor.quality.label_tallies import MOST_CLASSES, Classes, ClassTally, ValueTally
+from model_sidecar.monitor.quality.measures import Measure, of_classes, of_values
+from model_sidecar.monitor.quality.scores import SCORE_BINS, area_under_curve
 from model_sidecar.monitor.readings import Joined
-from model_sidecar.monitor.scores import SCORE_BINS, area_under_curve
 from model_sidecar.release.baseline import Calibration
 
 

@@ -15,8 +15,8 @@ from support.resident import Adder
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError
 from model_sidecar.events import Site
 from model_sidecar.model.brake import Brake
+from model_sidecar.monitor.guard.mirror import Mirrored, MirrorQueue, Runner, chosen, in_sample, rest_s
 from model_sidecar.monitor.intake import Note
-from model_sidecar.monitor.mirror import Mirrored, MirrorQueue, Runner, chosen, in_sample, rest_s
 from model_sidecar.monitor.reading import read, sheet_of
 from model_sidecar.release.names import Environment, ModelName
 from model_sidecar.release.tensors import Arrays

@@ -12,11 +12,11 @@ import pytest
 from support.watching import SITE, WAIT_S, KeptLog, readings, watched
 
 from model_sidecar.errors import OverloadedError, UnavailableError
-from model_sidecar.monitor.feedback import Feedback, FeedbackOutcome
+from model_sidecar.monitor.log.feedback import Feedback, FeedbackOutcome
+from model_sidecar.monitor.log.prediction_log import WAITING_ROWS
+from model_sidecar.monitor.log.sampling import sampled
+from model_sidecar.monitor.log.segments import Segments
 from model_sidecar.monitor.prediction_ids import PredictionIds
-from model_sidecar.monitor.prediction_log import WAITING_ROWS
-from model_sidecar.monitor.sampling import sampled
-from model_sidecar.monitor.segments import Segments
 
 LIMIT = 2 << 20
 JOINED, DUPLICATE = FeedbackOutcome.JOINED, FeedbackOutcome.DUPLICATE
@@ -94,7 +94,7 @@ def test_a_disk_that_fails_is_told_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What cannot be written is dropped and counted, said in one line, and the log goes on where it can again."""
-    monkeypatch.setattr("model_sidecar.monitor.prediction_log._TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr("model_sidecar.monitor.log.prediction_log._TRY_AGAIN_S", 0.0)
     full = threading.Event()
     current = Segments.current
 
@@ -121,7 +121,7 @@ def test_a_disk_that_fails_is_told_once_and_tried_again(
 
 def test_feedback_that_cannot_be_kept_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who tells a truth that the disk does not take hears it, and may tell it again."""
-    from model_sidecar.monitor.segment import Segment
+    from model_sidecar.monitor.log.segment import Segment
 
     with KeptLog(tmp_path / "log") as log:
         (prediction_id,) = log.predict(1.0)
@@ -143,7 +143,7 @@ def test_a_directory_that_cannot_be_made_yet_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something in the way of the log's directory costs what comes meanwhile, and no more."""
-    monkeypatch.setattr("model_sidecar.monitor.prediction_log._TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr("model_sidecar.monitor.log.prediction_log._TRY_AGAIN_S", 0.0)
     folder = tmp_path / "log"
     folder.write_text("in the way")
     with KeptLog(folder) as log:

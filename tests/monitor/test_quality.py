@@ -20,7 +20,7 @@ from support.labelled import (
 from support.served import SITE, A, B
 
 from model_sidecar.events import QualityAlarmed, QualityReported, Released, Site
-from model_sidecar.monitor.quality_report import QualityMetric, Verdict, VersionQuality
+from model_sidecar.monitor.quality.quality_report import QualityMetric, Verdict, VersionQuality
 from model_sidecar.monitor.readings import NOWHERE, Joined
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.names import Environment, Version

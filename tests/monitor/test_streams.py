@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.streams import CLASSIFIER, Classifier, part, readings, watched
 
+from model_sidecar.monitor.drift.reference import baseline_of
+from model_sidecar.monitor.drift.streams import Counts, Streams, spaced
 from model_sidecar.monitor.readings import Readings
-from model_sidecar.monitor.reference import baseline_of
-from model_sidecar.monitor.streams import Counts, Streams, spaced
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.release.manifest import OutputRoles
 

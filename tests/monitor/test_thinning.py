@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from model_sidecar.monitor.last_hour import LastHour
-from model_sidecar.monitor.thinning import Thinning
+from model_sidecar.monitor.drift.last_hour import LastHour
+from model_sidecar.monitor.drift.thinning import Thinning
 
 
 def keys(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

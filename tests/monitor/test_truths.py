@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_sidecar.monitor.quality import same
-from model_sidecar.monitor.truths import name_of
+from model_sidecar.monitor.quality.quality import same
+from model_sidecar.monitor.quality.truths import name_of
 
 
 @pytest.mark.parametrize(

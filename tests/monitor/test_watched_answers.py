@@ -13,7 +13,7 @@ from support.streams import SITE
 from model_sidecar.app.publish import PublishFacts, publish
 from model_sidecar.config import MonitorSettings
 from model_sidecar.model.loader import load
-from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.intake import Intake, Note
 from model_sidecar.monitor.monitor import Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds

@@ -8,7 +8,7 @@ MUTANTS = (
     Mutant(
         name="evidence-against-the-baseline-itself",
         why="The baseline is a sample: without its margin, and without a band, healthy traffic alarms.",
-        file="monitor/bands.py",
+        file="monitor/drift/bands.py",
         find="    near = band + margin(rows)\n",
         replace="    near = 0.0 * band\n",
         tests=("monitor/test_bands.py::test_the_fewer_rows_the_wider_the_band",),
@@ -16,7 +16,7 @@ MUTANTS = (
     Mutant(
         name="a-tick-for-every-part",
         why="Busy services have more ticks a second than were promised for, and more false alarms.",
-        file="monitor/evidence.py",
+        file="monitor/detectors/evidence.py",
         find="if new_tick else self._logs",
         replace="if new_tick or True else self._logs",
         tests=("monitor/test_evidence.py::test_a_tick_in_parts_is_one_tick",),
@@ -24,7 +24,7 @@ MUTANTS = (
     Mutant(
         name="waiting-is-evidence",
         why="A stream without rows gains evidence by the second, and alarms after the budget for sure.",
-        file="monitor/evidence.py",
+        file="monitor/detectors/evidence.py",
         find="(n > 0)[:, None, None]",
         replace="(n >= 0)[:, None, None]",
         tests=("monitor/test_evidence.py::test_without_rows_there_is_no_evidence",),
@@ -32,7 +32,7 @@ MUTANTS = (
     Mutant(
         name="nan-below-every-cut",
         why="Holes look like small values: the wrong column's drift is told, and the hole is not.",
-        file="monitor/streams.py",
+        file="monitor/drift/streams.py",
         find="return [bins[finite], ",
         replace="return [bins[there], ",
         tests=("monitor/test_streams.py::test_what_is_not_finite_is_counted_for_itself",),
@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant(
         name="probes-are-constant-answers",
         why="One request that is sent all day makes an alarm, and a guard that is on rolls back for it.",
-        file="monitor/drift_watch.py",
+        file="monitor/drift/drift_watch.py",
         find="return self._asked.take(inputs_hash(readings.features[:, self._asks]), now_s)",
         replace="return np.ones(rows, dtype=np.bool_)",
         tests=("monitor/test_drift.py::test_one_question_asked_over_and_over_is_no_constant_answer",),
@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         name="an-alarm-of-one-tick",
         why="Drift that goes on is an alarm that comes and goes, and nobody sees when it began.",
-        file="monitor/drift_watch.py",
+        file="monitor/drift/drift_watch.py",
         find="        if self._calm_rows < _CALM_ROWS or now_s < self._calm_from + _CALM_S:\n            return\n",
         replace="",
         tests=("monitor/test_drift.py::test_an_alarm_stays_until_enough_rows_are_back_within_the_band",),
@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         name="every-row-of-a-session",
         why="Sessions of rows that are alike alarm falsely though their key says what they are.",
-        file="monitor/thinning.py",
+        file="monitor/drift/thinning.py",
         find="taken[keyed[first[free]]] = True",
         replace="taken[keyed] = True",
         tests=(

@@ -15,8 +15,8 @@ import pytest
 from support.rpc_models import POOLED_S, ComputedModel
 from support.rpc_plane import RPC_S, Plane, infer_request
 
-from model_sidecar.monitor.feedback import Feedback, FeedbackDesk, FeedbackOutcome, FeedbackReport
 from model_sidecar.monitor.intake import Note
+from model_sidecar.monitor.log.feedback import Feedback, FeedbackDesk, FeedbackOutcome, FeedbackReport
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
 from model_sidecar.rpc.feedback import AioFeedback
 from model_sidecar_client.wire import feedback as wire

@@ -16,7 +16,7 @@ from support.rpc_plane import RPC_S
 from support.served import A, B
 
 from model_sidecar.config import MonitorSettings
-from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.reports import Reports
 from model_sidecar_client.wire import feedback as wire
 from model_sidecar_client.wire import services

@@ -12,7 +12,7 @@ from support.served import SITE, A, B
 
 from model_sidecar.config import GuardMode
 from model_sidecar.events import Event, Site
-from model_sidecar.monitor.quality import Quality
+from model_sidecar.monitor.quality.quality import Quality
 from model_sidecar.monitor.readings import Joined, Readings, Watched, WatchedKey
 from model_sidecar.release.baseline import Baseline, Calibration, Classes, StreamBaseline, StreamKind
 from model_sidecar.release.digests import digest_of

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.events import Site
+from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.readings import Readings, Watched
-from model_sidecar.monitor.reference import baseline_of
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import OutputRoles

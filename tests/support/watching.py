@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 
 from model_sidecar.events import Site
-from model_sidecar.monitor.feedback import Feedback, FeedbackDesk, FeedbackReport
+from model_sidecar.monitor.log.feedback import Feedback, FeedbackDesk, FeedbackReport
+from model_sidecar.monitor.log.prediction_log import PredictionLog
 from model_sidecar.monitor.prediction_ids import PredictionIds
-from model_sidecar.monitor.prediction_log import PredictionLog
 from model_sidecar.monitor.readings import Joined, Readings, TruthObserver, Watched, WatchedKey
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.release.digests import digest_of

@@ -30,7 +30,7 @@ from model_sidecar.events import (
     StoreRead,
     StoreUnreadable,
 )
-from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.readings import NOWHERE, WatchedKey
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.monitor.tallies import Tallies

@@ -15,7 +15,7 @@ from support.labelled import NOON, Book, Decided, Listening, column, id_at, labe
 from support.served import SITE, A, B, Bench, StillModel
 
 from model_sidecar.config import Address, MonitorSettings
-from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.readings import Watched
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.baseline import Baseline, Classes, StreamKind

@@ -13,7 +13,7 @@ from support.served import SITE, A, Bench
 
 from model_sidecar.config import MonitorSettings
 from model_sidecar.events import Released
-from model_sidecar.monitor.drift import Drift
+from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.readings import NOWHERE
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.telemetry.event_log import EventLog

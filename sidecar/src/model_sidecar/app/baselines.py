@@ -22,10 +22,10 @@ from model_sidecar.errors import (
 from model_sidecar.events import Site
 from model_sidecar.model.loaded import LoadedModel
 from model_sidecar.model.rehearsal import TIMEOUT_S
-from model_sidecar.monitor.bands import margin, widened
+from model_sidecar.monitor.drift.bands import margin, widened
+from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import joined_up, read, sheet_of
-from model_sidecar.monitor.reference import baseline_of
 from model_sidecar.release.baseline import ENOUGH_ROWS, Baseline
 from model_sidecar.release.names import Environment
 from model_sidecar.release.tensors import Arrays, TensorSpec

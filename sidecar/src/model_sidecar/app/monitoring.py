@@ -8,19 +8,19 @@ from pathlib import Path
 from model_sidecar.config import ServeSettings
 from model_sidecar.errors import NotFoundError, Reason
 from model_sidecar.events import Event, Listener, Site
-from model_sidecar.monitor.decisions import Decisions
-from model_sidecar.monitor.drift import Drift
-from model_sidecar.monitor.feedback import FeedbackDesk
-from model_sidecar.monitor.foreign import Foreigners
-from model_sidecar.monitor.guarding import Guard
+from model_sidecar.monitor.drift.drift import Drift
+from model_sidecar.monitor.guard.decisions import Decisions
+from model_sidecar.monitor.guard.guarding import Guard
+from model_sidecar.monitor.guard.shadow import Shadows
 from model_sidecar.monitor.intake import Intake
+from model_sidecar.monitor.log.feedback import FeedbackDesk
+from model_sidecar.monitor.log.foreign import Foreigners
+from model_sidecar.monitor.log.prediction_log import PredictionLog
 from model_sidecar.monitor.monitor import Mirror, Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds
-from model_sidecar.monitor.prediction_log import PredictionLog
-from model_sidecar.monitor.quality import Quality
+from model_sidecar.monitor.quality.quality import Quality
 from model_sidecar.monitor.readings import Observer, TruthObserver
 from model_sidecar.monitor.reports import Reports
-from model_sidecar.monitor.shadow import Shadows
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.release.names import Version, parse_model
 from model_sidecar.serving.site import ServedSite

@@ -25,11 +25,11 @@ from model_sidecar.events import Draining, Event, Listener, Site
 from model_sidecar.model.graph import named_in
 from model_sidecar.model.session import RUNTIME, check_runtime
 from model_sidecar.model.trial import Trials
-from model_sidecar.monitor.decisions import Decisions
-from model_sidecar.monitor.guarding import Guard
+from model_sidecar.monitor.guard.decisions import Decisions
+from model_sidecar.monitor.guard.guarding import Guard
+from model_sidecar.monitor.guard.shadow import Shadows
+from model_sidecar.monitor.quality.truths import same
 from model_sidecar.monitor.reports import Reports
-from model_sidecar.monitor.shadow import Shadows
-from model_sidecar.monitor.truths import same
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Signature
 from model_sidecar.rpc.deployment import DeploymentService

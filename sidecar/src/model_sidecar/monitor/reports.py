@@ -9,10 +9,10 @@ from typing import Protocol, TypeVar
 
 from model_sidecar.config import GuardMode
 from model_sidecar.events import Site
-from model_sidecar.monitor.drift import Drift
-from model_sidecar.monitor.drift_report import VersionDrift
-from model_sidecar.monitor.quality import DAY_S, Quality
-from model_sidecar.monitor.quality_report import VersionQuality
+from model_sidecar.monitor.drift.drift import Drift
+from model_sidecar.monitor.drift.drift_report import VersionDrift
+from model_sidecar.monitor.quality.quality import DAY_S, Quality
+from model_sidecar.monitor.quality.quality_report import VersionQuality
 from model_sidecar.serving.site import ServedSite
 
 Report = TypeVar("Report", VersionQuality, VersionDrift)

@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 import grpc
 
 from model_sidecar.errors import NotFoundError, Reason, UnavailableError
-from model_sidecar.monitor.feedback import FeedbackDesk, FeedbackReport
-from model_sidecar.monitor.foreign import Foreigners
+from model_sidecar.monitor.log.feedback import FeedbackDesk, FeedbackReport
+from model_sidecar.monitor.log.foreign import Foreigners
 from model_sidecar.release.names import parse_environment
 from model_sidecar.rpc.feedback_messages import Sum, feedback_of, predictions_of
 from model_sidecar.rpc.slots import Slots

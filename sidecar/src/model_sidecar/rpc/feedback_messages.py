@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from model_sidecar.errors import InvalidRequestError
-from model_sidecar.monitor.feedback import (
+from model_sidecar.monitor.log.feedback import (
     PROBLEMS,
     Feedback,
     FeedbackOutcome,
     FeedbackProblem,
     FeedbackReport,
 )
-from model_sidecar.monitor.foreign import ForeignPrediction, foreign_prediction
+from model_sidecar.monitor.log.foreign import ForeignPrediction, foreign_prediction
 from model_sidecar.rpc.status import printable
 from model_sidecar_client.wire import feedback as wire
 

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from model_sidecar.errors import InvalidRequestError, NotFoundError, Reason
 from model_sidecar.events import Site
-from model_sidecar.monitor.drift_report import VersionDrift
-from model_sidecar.monitor.quality import DAY_S
-from model_sidecar.monitor.quality_report import VersionQuality
+from model_sidecar.monitor.drift.drift_report import VersionDrift
+from model_sidecar.monitor.quality.quality import DAY_S
+from model_sidecar.monitor.quality.quality_report import VersionQuality
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.names import ModelName, parse_environment, parse_model, parse_version
 from model_sidecar.rpc.snapshots import filled

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from model_sidecar.events import Event, Published, Released, Site, StandbyReady
-from model_sidecar.monitor.case import Ended
+from model_sidecar.monitor.guard.case import Ended
 from model_sidecar.telemetry.cells import LATENCY_S, ROWS, RPC_S, Tally
 from model_sidecar.telemetry.rpcs import CODES
 

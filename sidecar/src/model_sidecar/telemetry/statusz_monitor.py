@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from model_sidecar.monitor.drift_report import VersionDrift
-from model_sidecar.monitor.quality_report import VersionQuality
+from model_sidecar.monitor.drift.drift_report import VersionDrift
+from model_sidecar.monitor.quality.quality_report import VersionQuality
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.digests import Digest
 from model_sidecar.serving.site import ServedSite

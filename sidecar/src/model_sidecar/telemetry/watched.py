@@ -8,9 +8,9 @@ from typing import TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from model_sidecar.events import Site
-from model_sidecar.monitor.drift import BinTotals
-from model_sidecar.monitor.drift_report import VersionDrift
-from model_sidecar.monitor.quality_report import QualityMetric, VersionQuality
+from model_sidecar.monitor.drift.drift import BinTotals
+from model_sidecar.monitor.drift.drift_report import VersionDrift
+from model_sidecar.monitor.quality.quality_report import QualityMetric, VersionQuality
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.serving.site import ServedSite

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_sidecar.monitor.detectors.mean_detector import MeanDetector
+from model_sidecar.monitor.guard.spread import Spread
 from model_sidecar.monitor.intake import Note
-from model_sidecar.monitor.mean_detector import MeanDetector
 from model_sidecar.monitor.reading import Sheet, read
 from model_sidecar.monitor.readings import Joined, Readings
-from model_sidecar.monitor.spread import Spread
 from model_sidecar.release.tensors import Arrays
 
 SAME_SHARE = 0.05

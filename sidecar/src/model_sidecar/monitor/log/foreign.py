@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from model_sidecar.errors import InvalidRequestError
 from model_sidecar.events import Site
-from model_sidecar.monitor.feedback import Feedback, FeedbackDesk, FeedbackReport
 from model_sidecar.monitor.intake import Intake, Told
+from model_sidecar.monitor.log.feedback import Feedback, FeedbackDesk, FeedbackReport
 from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.release.names import Version, parse_version
 

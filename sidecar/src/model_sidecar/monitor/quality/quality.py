@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from model_sidecar.events import Event, Listener, QualityAlarmed, QualityReported, Released, Site
-from model_sidecar.monitor import judging, measures
-from model_sidecar.monitor.calibration import counted, estimated_accuracy
-from model_sidecar.monitor.hours import hour_of, moment_of
-from model_sidecar.monitor.label_tallies import ClassTally
-from model_sidecar.monitor.quality_report import QualityMetric, VersionQuality
-from model_sidecar.monitor.quality_watch import FALSE_ALARM_LABELS, HOUR, HOUR_S, QualityWatch
+from model_sidecar.monitor.quality import judging, measures
+from model_sidecar.monitor.quality.calibration import counted, estimated_accuracy
+from model_sidecar.monitor.quality.hours import hour_of, moment_of
+from model_sidecar.monitor.quality.label_tallies import ClassTally
+from model_sidecar.monitor.quality.quality_report import QualityMetric, VersionQuality
+from model_sidecar.monitor.quality.quality_watch import FALSE_ALARM_LABELS, HOUR, HOUR_S, QualityWatch
+from model_sidecar.monitor.quality.truths import same
 from model_sidecar.monitor.readings import NOWHERE, Joined, Readings, Watched, WatchedKey
-from model_sidecar.monitor.truths import same
 from model_sidecar.release.names import Version
 
 __all__ = ["DAY_S", "FALSE_ALARM_LABELS", "Quality", "same"]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_sidecar.monitor.drift.streams import spaced
 from model_sidecar.monitor.hashing import answer_bins
 from model_sidecar.monitor.readings import Readings
-from model_sidecar.monitor.streams import spaced
 from model_sidecar.release.baseline import (
     MAX_CLASSES,
     Baseline,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.bands import margin, widened
-from model_sidecar.monitor.drift_report import DriftBin, DriftStream, VersionDrift
-from model_sidecar.monitor.drift_watch import DriftWatch, Evidence
-from model_sidecar.monitor.evidence import weighted
-from model_sidecar.monitor.streams import OUTPUT, Stream
+from model_sidecar.monitor.detectors.evidence import weighted
+from model_sidecar.monitor.drift.bands import margin, widened
+from model_sidecar.monitor.drift.drift_report import DriftBin, DriftStream, VersionDrift
+from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
+from model_sidecar.monitor.drift.streams import OUTPUT, Stream
 from model_sidecar.release.baseline import ENOUGH_ROWS, MAX_FEATURES, StreamKind
 
 _VALUES = (StreamKind.FEATURE, StreamKind.SCORE, StreamKind.CONFIDENCE)

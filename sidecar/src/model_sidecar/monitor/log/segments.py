@@ -11,8 +11,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from model_sidecar.monitor.log.segment import Logged, Segment
 from model_sidecar.monitor.readings import Joined, WatchedKey
-from model_sidecar.monitor.segment import Logged, Segment
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from model_sidecar.monitor.quality.scores import Scores
+from model_sidecar.monitor.quality.truths import name_of
 from model_sidecar.monitor.readings import Joined
-from model_sidecar.monitor.scores import Scores
-from model_sidecar.monitor.truths import name_of
 
 MOST_CLASSES = 20
 """Further ones count together, as the last."""

@@ -10,11 +10,11 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.monitor import judging
-from model_sidecar.monitor.evidence import RateDetector
-from model_sidecar.monitor.hours import Hours, hour_of
-from model_sidecar.monitor.label_tallies import Classes, ClassTally, ValueTally
+from model_sidecar.monitor.detectors.evidence import RateDetector
 from model_sidecar.monitor.prediction_ids import first_id_at
+from model_sidecar.monitor.quality import judging
+from model_sidecar.monitor.quality.hours import Hours, hour_of
+from model_sidecar.monitor.quality.label_tallies import Classes, ClassTally, ValueTally
 from model_sidecar.monitor.readings import Joined, Watched
 
 HOUR_S = 3600

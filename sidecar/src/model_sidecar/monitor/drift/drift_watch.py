@@ -9,12 +9,12 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.bands import watching
+from model_sidecar.monitor.drift.bands import watching
+from model_sidecar.monitor.drift.last_hour import LastHour
+from model_sidecar.monitor.drift.streams import Streams, spaced
+from model_sidecar.monitor.drift.thinning import Thinning
 from model_sidecar.monitor.hashing import inputs_hash
-from model_sidecar.monitor.last_hour import LastHour
 from model_sidecar.monitor.readings import Readings, Watched
-from model_sidecar.monitor.streams import Streams, spaced
-from model_sidecar.monitor.thinning import Thinning
 
 TICK_S = 1.0
 """What the budget is counted in: evidence begins anew at most so often."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, SidecarError
 from model_sidecar.model.brake import Brake
-from model_sidecar.monitor.comparison import Ran
+from model_sidecar.monitor.guard.comparison import Ran
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.readings import Readings, Watched
 from model_sidecar.serving.stage import Model

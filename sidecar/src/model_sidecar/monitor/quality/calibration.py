@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.measures import Measure
+from model_sidecar.monitor.quality.measures import Measure
 from model_sidecar.release.baseline import Calibration
 
 _Z = 1.959963984540054

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.evidence import BandDetector
-from model_sidecar.monitor.streams import Counts, Stream, Streams
+from model_sidecar.monitor.detectors.evidence import BandDetector
+from model_sidecar.monitor.drift.streams import Counts, Stream, Streams
 from model_sidecar.release.baseline import ENOUGH_ROWS, StreamKind
 
 _DOUBT = 1e-3

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_sidecar.config import GuardSettings
-from model_sidecar.monitor.comparison import ARL, Comparison, Ran, Same
-from model_sidecar.monitor.guard import BURN, SLOW_SHARE, Facts, Rate
+from model_sidecar.monitor.detectors.mean_detector import MeanDetector
+from model_sidecar.monitor.guard.comparison import ARL, Comparison, Ran, Same
+from model_sidecar.monitor.guard.guard import BURN, SLOW_SHARE, Facts, Rate
 from model_sidecar.monitor.intake import Note
-from model_sidecar.monitor.mean_detector import MeanDetector
 from model_sidecar.monitor.reading import Sheet
 from model_sidecar.monitor.readings import Joined, Readings
 from model_sidecar.release.digests import Digest

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.label_tallies import ClassTally, ValueTally
+from model_sidecar.monitor.quality.label_tallies import ClassTally, ValueTally
 
 HOURS = 25
 _HOUR_S = 3600

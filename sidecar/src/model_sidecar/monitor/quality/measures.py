@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from model_sidecar.monitor.label_tallies import HIT, PREDICTED, TRUE, ClassTally, ValueTally
-from model_sidecar.monitor.scores import area_under_curve
+from model_sidecar.monitor.quality.label_tallies import HIT, PREDICTED, TRUE, ClassTally, ValueTally
+from model_sidecar.monitor.quality.scores import area_under_curve
 
 _Z = 1.959963984540054
 """The standard normal's 97.5 % quantile."""

@@ -10,9 +10,9 @@ from functools import partial
 
 from model_sidecar.errors import NotFoundError, Reason, RefusedError, UnavailableError
 from model_sidecar.events import Site
-from model_sidecar.monitor.comparison import Compared, Comparison, Ran
+from model_sidecar.monitor.guard.comparison import Compared, Comparison, Ran
+from model_sidecar.monitor.guard.mirror import Mirrored, MirrorQueue, Runner, rest_s
 from model_sidecar.monitor.intake import Note
-from model_sidecar.monitor.mirror import Mirrored, MirrorQueue, Runner, rest_s
 from model_sidecar.monitor.reading import sheet_of
 from model_sidecar.monitor.readings import Readings, Watched
 from model_sidecar.serving.orders import ShadowPlan, ShadowReport

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from model_sidecar.config import GuardMode, GuardSettings
-from model_sidecar.monitor.comparison import Compared
+from model_sidecar.monitor.guard.comparison import Compared
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from model_sidecar.monitor.measures import Measure
-from model_sidecar.monitor.quality_report import QualityMetric, Verdict
+from model_sidecar.monitor.quality.measures import Measure
+from model_sidecar.monitor.quality.quality_report import QualityMetric, Verdict
 
 FEWEST_LABELS = 30
 """With fewer nothing is judged. A fault that makes a fifth of the predictions wrong shows after about forty."""

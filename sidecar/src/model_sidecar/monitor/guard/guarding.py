@@ -15,13 +15,13 @@ from model_sidecar.config import GuardMode, GuardSettings
 from model_sidecar.errors import ConflictError, RequestIdReusedError, SidecarError
 from model_sidecar.events import GuardDecided, Listener, Site
 from model_sidecar.ledger.record import GUARD
-from model_sidecar.monitor.case import Case, Ended
-from model_sidecar.monitor.comparison import Same
-from model_sidecar.monitor.decisions import Decisions, GuardDecision
-from model_sidecar.monitor.guard import Hold, Ruling, Situation, Symptom, Verdict, judge, symptoms
-from model_sidecar.monitor.guard_records import GuardRecords
+from model_sidecar.monitor.guard.case import Case, Ended
+from model_sidecar.monitor.guard.comparison import Same
+from model_sidecar.monitor.guard.decisions import Decisions, GuardDecision
+from model_sidecar.monitor.guard.guard import Hold, Ruling, Situation, Symptom, Verdict, judge, symptoms
+from model_sidecar.monitor.guard.guard_records import GuardRecords
+from model_sidecar.monitor.guard.mirror import MirrorQueue, Runner, chosen, rest_s
 from model_sidecar.monitor.intake import Note
-from model_sidecar.monitor.mirror import MirrorQueue, Runner, chosen, rest_s
 from model_sidecar.monitor.reading import sheet_of
 from model_sidecar.monitor.readings import Joined, Readings, Watched, WatchedKey
 from model_sidecar.release.digests import Digest, digest_of

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 from model_sidecar.config import MonitorSettings
 from model_sidecar.events import Event, Published, Released, Site, StandbyReady
-from model_sidecar.monitor.drift_report import VersionDrift
-from model_sidecar.monitor.drift_watch import DriftWatch
-from model_sidecar.monitor.drift_words import report
+from model_sidecar.monitor.drift.drift_report import VersionDrift
+from model_sidecar.monitor.drift.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.drift_words import report
+from model_sidecar.monitor.drift.streams import Counts, Stream
 from model_sidecar.monitor.readings import Readings, Watched, WatchedKey
-from model_sidecar.monitor.streams import Counts, Stream
 from model_sidecar.release.digests import Digest
 
 _MOST = 64

@@ -1,0 +1,1 @@
+"""How well versions predict, by what was true."""
