@@ -35,7 +35,7 @@ def _default(option: click.Option) -> str:
     default = option.to_info_dict()["default"]
     if option.is_flag:
         return "on" if default is True else "off"
-    return f"`{default}`" if isinstance(default, str | int) and default != "" else ""
+    return f"`{default}`" if isinstance(default, str | int | float) and default != "" else ""
 
 
 def main() -> None:
