@@ -97,8 +97,10 @@ def told_of(site: Site, version: Version, *, of_numbers: bool) -> Watched:
 
 def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
     """At most `NOTES_AT_ONCE` notes of this version, at least one, each of a row or more, as columns."""
-    counts = np.array([note.rows if sheet.by_row else 1 for note in notes], np.int64)
-    ids = np.frombuffer(bytes.fromhex("".join([note.prediction_id[:16] for note in notes])), ">i8")
+    # Columns at once: a third of the work here would be looking up attributes, note by note.
+    _, _, names, inputs, outputs_of, rows_of, keys = zip(*notes, strict=True)
+    counts = np.array(rows_of, np.int64) if sheet.by_row else np.ones(len(notes), np.int64)
+    ids = np.frombuffer(bytes.fromhex("".join([name[:16] for name in names])), ">i8")
     total = int(counts.sum())
     alone = total == len(notes) and bool((counts == 1).all())
     starts = np.cumsum(counts) - counts
@@ -107,20 +109,18 @@ def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
         if alone
         else (np.arange(total) - np.repeat(starts, counts)).astype(np.int32)
     )
-    keys = [note.key for note in notes]
-    hashed = np.array([0 if key is None else _hashed(key) for key in keys], np.int64)
-    outputs = _outputs(notes, total)
+    outputs = _outputs(outputs_of, total)
     prediction, score, confidence = _said(sheet.watched.roles, outputs, total)
     return Readings(
         ids=np.repeat(ids.astype(np.int64), counts),
         rows=rows,
-        process=notes[0].prediction_id[17:],
-        features=_features(sheet, notes, counts, total),
+        process=names[0][17:],
+        features=_features(sheet, inputs, counts, total),
         prediction=prediction,
         score=score,
         confidence=confidence,
-        nonfinite=_nonfinite(notes, outputs, counts, total),
-        keys=np.repeat(hashed, counts),
+        nonfinite=_nonfinite(outputs_of, outputs, counts, total),
+        keys=np.repeat(_hashes(keys), counts),
     )
 
 
@@ -174,22 +174,24 @@ def _width(spec: TensorSpec, *, rowed: bool) -> int | None:
     return math.prod(shape)
 
 
-def _hashed(key: str | int) -> int:
+def _hashes(keys: Sequence[str | int | None]) -> NDArray[np.int64]:
+    if keys.count(None) == len(keys):
+        return np.zeros(len(keys), np.int64)
     # Of one process only, and not to be guessed outside of it: nobody can choose keys that fall together.
-    return hash(("monitor_key", key)) or 1
+    return np.array([0 if key is None else hash(("monitor_key", key)) or 1 for key in keys], np.int64)
 
 
 def _features(
-    sheet: Sheet, notes: Sequence[Note], counts: NDArray[np.int64], total: int
+    sheet: Sheet, inputs: Sequence[Mapping[str, NDArray[Any]]], counts: NDArray[np.int64], total: int
 ) -> NDArray[np.float64]:
     made = np.empty((total, len(sheet.watched.features)))
     at = 0
     for column in sheet.columns:
-        arrays = [note.inputs[column.name] for note in notes]
+        arrays = [each[column.name] for each in inputs]
         if column.by_row:
             flat = np.concatenate(arrays).reshape(total, -1)[:, : column.width]
         else:
-            flat = np.stack(arrays).reshape(len(notes), -1)[:, : column.width]
+            flat = np.stack(arrays).reshape(len(inputs), -1)[:, : column.width]
         if column.datatype is Datatype.BF16:
             flat = (flat.astype(np.uint32) << 16).view(np.float32)
         made[:, at : at + column.width] = flat if column.by_row else np.repeat(flat, counts, axis=0)
@@ -197,9 +199,9 @@ def _features(
     return made
 
 
-def _outputs(notes: Sequence[Note], total: int) -> dict[str, NDArray[Any] | None]:
+def _outputs(outputs: Sequence[Mapping[str, NDArray[Any]]], total: int) -> dict[str, NDArray[Any] | None]:
     """Each output of these notes, one line for each row; None where it is not there in all, or not a line for each."""
-    return {name: _lines([note.outputs.get(name) for note in notes], total) for name in notes[0].outputs}
+    return {name: _lines([each.get(name) for each in outputs], total) for name in outputs[0]}
 
 
 def _lines(arrays: Sequence[NDArray[Any] | None], total: int) -> NDArray[Any] | None:
@@ -258,13 +260,16 @@ def _as_shares(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _nonfinite(
-    notes: Sequence[Note], outputs: Mapping[str, NDArray[Any] | None], counts: NDArray[np.int64], total: int
+    noted: Sequence[Mapping[str, NDArray[Any]]],
+    outputs: Mapping[str, NDArray[Any] | None],
+    counts: NDArray[np.int64],
+    total: int,
 ) -> NDArray[np.bool_]:
     found = np.zeros(total, np.bool_)
     for name, column in outputs.items():
         if column is None:
             # No line for each row, or not there in every note: what is not finite then counts for the whole request.
-            whole = [_spoils(note.outputs.get(name)) for note in notes]
+            whole = [_spoils(each.get(name)) for each in noted]
             found |= np.repeat(np.array(whole, np.bool_), counts)
         elif column.dtype.kind == "f" and total:
             found |= ~np.isfinite(column).reshape(total, -1).all(axis=1)
