@@ -192,3 +192,17 @@ def test_labels_of_what_was_not_compared_are_passed_over() -> None:
     bench.comparison.joined([told, told, Joined(999, 0, 1.0, None, 0.9, 1.0)], same=same)
 
     assert bench.comparison.compared().labels == 1
+
+
+def test_a_label_that_comes_before_the_comparison_counts() -> None:
+    """Mirrored requests wait where there are many, and a label that comes within seconds does not wait for them."""
+    bench = Bench(CLASSIFIER)
+    note = bench.note(classes(1))
+    key = int(note.prediction_id[:16], 16)
+    bench.comparison.joined([Joined(key, 0, 1.0, None, 0.9, 0.0)], same=same)
+    assert bench.comparison.compared().labels == 0
+
+    bench.comparison.add(note, Ran(classes(0), 0.001))
+
+    compared = bench.comparison.compared()
+    assert (compared.labels, compared.accuracy, compared.other_accuracy) == (1, 0.0, 1.0)

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ _SAME_RELATIVE = 1e-5
 _TIMES = 1024
 _REMEMBERED = 4096
 _ROWS_REMEMBERED = 64
+_Key = tuple[int, int]
+_Any = TypeVar("_Any")
 Same = Callable[[object, object], bool]
 """Whether a prediction and a truth are one class."""
 
@@ -127,7 +129,8 @@ class Comparison:
         self._confidences = np.zeros(2)
         self._times: deque[float] = deque(maxlen=_TIMES)
         self._other_times: deque[float] = deque(maxlen=_TIMES)
-        self._said: OrderedDict[tuple[int, int], object] = OrderedDict()
+        self._said: OrderedDict[_Key, object] = OrderedDict()
+        self._early: OrderedDict[_Key, tuple[Joined, Same]] = OrderedDict()
         self._right = np.zeros(2)
         self._problem = ""
 
@@ -178,17 +181,15 @@ class Comparison:
             self._settle(self._difference(*self._waiting.popleft()))
 
     def joined(self, rows: Sequence[Joined], *, same: Same) -> None:
-        """Take in what was true of predictions; of those that were not compared, nothing is kept."""
+        """Take in what was true of predictions; it is kept for a while where it comes before the comparison, which may wait."""
         for row in rows:
-            if row.replaces is not None or (row.id, row.row) not in self._said:
+            if row.replaces is not None:
                 continue  # a correction would have to be taken back out of the evidence: the first word counts
-            other = self._said.pop((row.id, row.row))
-            if self._is_value:
-                self._judge_values(row, other)
-                continue
-            right = np.array([same(row.prediction, row.truth), same(other, row.truth)], np.float64)
-            self._right += right
-            self._accuracy.observe(float(right[1] - right[0]))
+            key = row.id, row.row
+            if key in self._said:
+                self._judge(row, self._said.pop(key), same)
+            else:
+                _keep(self._early, key, (row, same))
 
     def compared(self) -> Compared:
         """How it stands."""
@@ -233,9 +234,20 @@ class Comparison:
         if other.prediction is None:
             return
         for row, said in enumerate(other.prediction[:_ROWS_REMEMBERED].tolist()):
-            self._said[int(live.ids[0]), row] = said
-        while len(self._said) > _REMEMBERED:
-            self._said.popitem(last=False)
+            key = int(live.ids[0]), row
+            early = self._early.pop(key, None)
+            if early is None:
+                _keep(self._said, key, said)
+            else:
+                self._judge(early[0], said, early[1])
+
+    def _judge(self, row: Joined, other: Any, same: Same) -> None:
+        if self._is_value:
+            self._judge_values(row, other)
+            return
+        right = np.array([same(row.prediction, row.truth), same(other, row.truth)], np.float64)
+        self._right += right
+        self._accuracy.observe(float(right[1] - right[0]))
 
     def _judge_values(self, row: Joined, other: Any) -> None:
         spread = self._spread("").value
@@ -286,3 +298,10 @@ class Comparison:
         wide = values.astype(np.float64)
         allowed = np.maximum(max(_SAME, SAME_SHARE * self._spread(name).value), _SAME_RELATIVE * np.abs(wide))
         return np.asarray(np.abs(wide - theirs) > allowed)
+
+
+def _keep(among: OrderedDict[_Key, _Any], key: _Key, value: _Any) -> None:
+    """Keep it, and so many of the newest."""
+    among[key] = value
+    while len(among) > _REMEMBERED:
+        among.popitem(last=False)
