@@ -54,13 +54,20 @@ class Bench:
     def put(self, name: str, content: bytes) -> None:
         (self.build / name).write_bytes(content)
 
-    def publish(self, data: Mapping[str, NDArray[Any]] | Path | None = None) -> Published:
+    def publish(
+        self, data: Mapping[str, NDArray[Any]] | Path | None = None, *, facts: PublishFacts | None = None
+    ) -> Published:
         path = data if isinstance(data, Path) else None
         if path is None and data is not None:
             path = self.root / "rows.npz"
             np.savez(path, **data)  # type: ignore[arg-type]  # numpy's stub takes names for options
         return publish(
-            self.build, self.store, model=NAME, version=VERSION, facts=PublishFacts(), baseline_data=path
+            self.build,
+            self.store,
+            model=NAME,
+            version=VERSION,
+            facts=facts or PublishFacts(),
+            baseline_data=path,
         )
 
     def refused(self, data: Mapping[str, NDArray[Any]] | Path | None) -> str:
@@ -109,6 +116,28 @@ def test_the_model_answers_the_rows_and_they_are_its_baseline(bench: Bench) -> N
     loaded = bench.loaded()
     assert loaded.baseline == baseline
     loaded.close()
+
+
+def test_a_version_that_is_worse_than_its_metrics_say_is_told(bench: Bench) -> None:
+    """Its own rows, with their truth, show it before anybody asks it anything: what was measured is not what is published."""
+    wrong = np.arange(len(ROWS)) < 300
+    facts = PublishFacts(metrics={"accuracy": 0.97})
+
+    published = bench.publish({"x": ROWS, "truth": np.where(wrong, 1 - CLASSES, CLASSES)}, facts=facts)
+
+    (told,) = [each for each in published.warnings if "promise" in each]
+    assert told.startswith(
+        "of the 2500 rows of the baseline whose truth is given this version has 88.0% right"
+    )
+    assert "an accuracy of 97.0%" in told
+
+
+@pytest.mark.parametrize("metrics", [{}, {"accuracy": 1.0}, {"accuracy": 98.0}, {"auc": 1.0}])
+def test_a_version_that_is_as_good_as_its_metrics_say_is_not(bench: Bench, metrics: dict[str, float]) -> None:
+    """Nor one whose metrics say nothing that can be compared."""
+    published = bench.publish({"x": ROWS, "truth": CLASSES}, facts=PublishFacts(metrics=metrics))
+
+    assert not [each for each in published.warnings if "promise" in each]
 
 
 def test_a_regression_has_a_quantile_of_its_error(bench: Bench) -> None:

@@ -25,6 +25,9 @@ from model_sidecar.model.rehearsal import TIMEOUT_S
 from model_sidecar.monitor.drift.bands import margin, widened
 from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.intake import Note
+from model_sidecar.monitor.quality.judging import FEWEST_LABELS, judged
+from model_sidecar.monitor.quality.measures import share
+from model_sidecar.monitor.quality.quality_report import Verdict
 from model_sidecar.monitor.reading import joined_up, read, sheet_of
 from model_sidecar.release.baseline import ENOUGH_ROWS, Baseline
 from model_sidecar.release.names import Environment
@@ -75,16 +78,38 @@ def counted(loaded: LoadedModel, path: Path) -> Baseline:
     return baseline_of(readings, sheet.watched.features, task=task, truth=true)
 
 
-def warnings_of(baseline: Baseline | None) -> tuple[str, ...]:
-    """What its publisher should know of a baseline."""
-    if baseline is None or baseline.rows >= ENOUGH_ROWS:
+def warnings_of(baseline: Baseline | None, metrics: Mapping[str, float]) -> tuple[str, ...]:
+    """What its publisher should know of a baseline, and of what the manifest's metrics promise beside it."""
+    if baseline is None:
         return ()
-    words = (
-        f"the baseline has {baseline.rows} rows: shares of so few are known to {margin(baseline.rows):.3f} only, so the "
-        f"band in which drift is no alarm is wider by {widened(baseline.rows):.3f} than with {ENOUGH_ROWS}; give more "
-        "rows to --baseline-data"
+    return (*_few_rows(baseline), *_worse_than_promised(baseline, metrics))
+
+
+def _few_rows(baseline: Baseline) -> Iterator[str]:
+    if baseline.rows < ENOUGH_ROWS:
+        yield (
+            f"the baseline has {baseline.rows} rows: shares of so few are known to {margin(baseline.rows):.3f} only, so the "
+            f"band in which drift is no alarm is wider by {widened(baseline.rows):.3f} than with {ENOUGH_ROWS}; give more "
+            "rows to --baseline-data"
+        )
+
+
+def _worse_than_promised(baseline: Baseline, metrics: Mapping[str, float]) -> Iterator[str]:
+    """By the rule of `GetQuality`: what is published would be judged so by its first labels in production."""
+    if baseline.calibration is None:
+        return
+    rows = sum(baseline.calibration.rows)
+    found = judged(
+        share("accuracy", rows - sum(baseline.calibration.errors), rows),
+        metrics,
+        enough=rows >= FEWEST_LABELS,
     )
-    return (words,)
+    if found is not None and found.verdict is Verdict.BELOW:
+        yield (
+            f"of the {rows} rows of the baseline whose truth is given this version has {found.value:.1%} right, and its "
+            f"metrics promise an accuracy of {found.baseline:.1%}: see that what was measured is what is published here, "
+            "preprocessing included"
+        )
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

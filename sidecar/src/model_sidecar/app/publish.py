@@ -161,7 +161,7 @@ def publish(
             rehearsal = rehearse(loaded, verified) if made is None else rehearse_made(loaded, verified)
         warnings = (
             *_warnings(completed, rehearsal.examples, store.versions(model)),
-            *warnings_of(baseline),
+            *warnings_of(baseline, verified.manifest.metrics),
         )
         staging.commit()
         return Published(

@@ -30,7 +30,7 @@ def of_classes(tally: ClassTally) -> Iterator[Measure]:
     """Accuracy and F1; of two classes also precision, recall, AUC and log loss, as far as they are defined."""
     if not tally.labels:
         return
-    yield _share("accuracy", tally.right, tally.labels)
+    yield share("accuracy", tally.right, tally.labels)
     positive = tally.classes.positive
     if positive is None:
         if len(tally.classes.names) > 2:
@@ -40,9 +40,9 @@ def of_classes(tally: ClassTally) -> Iterator[Measure]:
     if predicted + true:
         yield _f1("f1", hit, predicted, true, tally.labels)
     if predicted:
-        yield _share("precision", hit, predicted)
+        yield share("precision", hit, predicted)
     if true:
-        yield _share("recall", hit, true)
+        yield share("recall", hit, true)
     if tally.scores is not None:
         negatives, positives = tally.scores.by_outcome(positive)
         area = area_under_curve(negatives, positives)
@@ -66,12 +66,12 @@ def of_values(tally: ValueTally) -> Iterator[Measure]:
     yield Measure("rmse", root, max(0.0, root - spread), root + spread)
 
 
-def _share(name: str, count: int, of: int) -> Measure:
+def share(name: str, count: int, of: int) -> Measure:
     """A share with E. B. Wilson's score interval (Journal of the American Statistical Association 22, 1927)."""
-    share, z2 = count / of, _Z**2
-    middle = (share + z2 / (2 * of)) / (1 + z2 / of)
-    half = _Z / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
-    return Measure(name, share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
+    value, z2 = count / of, _Z**2
+    middle = (value + z2 / (2 * of)) / (1 + z2 / of)
+    half = _Z / (1 + z2 / of) * math.sqrt(value * (1 - value) / of + z2 / (4 * of * of))
+    return Measure(name, value, max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half)))
 
 
 def _f1(name: str, hit: int, predicted: int, true: int, labels: int) -> Measure:
