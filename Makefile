@@ -61,7 +61,7 @@ $(VENV_TRITON)/.installed: requirements/tritonclient.txt client/pyproject.toml
 
 # ---------------------------------------------------------------------------------------------- every day
 .PHONY: demo check test fix bench
-demo: venv ## train, publish, serve, deploy, break and roll back a real model
+demo: venv ## a real model: deployed, broken and rolled back by day; watched and rolled back by itself at night
 	@$(BIN)/model-sidecar demo $(ARGS)
 
 # Each check runs even if an earlier one failed: one round shows everything there is to mend.

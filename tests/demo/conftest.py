@@ -19,5 +19,5 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     built = build_all(place.builds, pool)
     store = VersionStore(place.store)
     for each in built:
-        publish_as(each.release.version, each.build, store)
+        publish_as(each.release.version, each.build, store, rows=each.rows)
     return Published(place, store, built, pool, stream)

@@ -23,6 +23,7 @@ from model_sidecar_client import Client
 TIMEOUT_S = 100
 DEMO = [sys.executable, "-m", "model_sidecar", "demo"]
 FIRST, SECOND, WORSE = "2024.01.10.prod", "2024.01.15.prod", "2024.01.22.prod"
+UNSCALED, MENDED = "2024.01.29.prod", "2024.01.30.prod"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def test_the_story_is_told_to_its_end(told: tuple[Path, str]) -> None:
     assert re.search(rf"1 +DEPLOY +{FIRST} .* first release", output)
     assert re.search(rf"4 +ROLLBACK +{SECOND} .* accuracy on the stream fell from 9\d % to [45]\d %", output)
     assert re.search(r"kept +failed requests: 0 of \d", output)
+    assert re.search(r"kept +late labels that found their prediction: (\S+) of \1\n", output)
     assert re.search(r"kept +mis-tagged answers: 0;", output)
     assert "BROKEN" not in output
     assert 'model_sidecar_verification_failures_total{reason="DIGEST_MISMATCH"} 1.0' in output
@@ -58,15 +60,44 @@ def test_the_story_is_told_to_its_end(told: tuple[Path, str]) -> None:
 
 
 def test_the_accuracy_falls_and_comes_back(told: tuple[Path, str]) -> None:
-    """The labelled stream shows the worse version as what it is, and the old one as good again."""
+    """The labelled stream shows the worse version as what it is, and the old one as good again; pale digits nobody reads."""
     _, output = told
     shares = re.findall(r"\d+ answers from (\S+), ([0-9.]+) % of them right", output)
 
-    assert [version for version, _ in shares] == [FIRST, SECOND, SECOND, WORSE, SECOND]
-    first, second, still, worse, again = (float(share) for _, share in shares)
+    by_day, by_night = [FIRST, SECOND, SECOND, WORSE, SECOND], [SECOND, SECOND, MENDED, MENDED]
+    assert [version for version, _ in shares] == by_day + by_night
+    first, second, still, worse, again, started, saved, mended, pale = (float(share) for _, share in shares)
     assert worse < 65
     assert first > 80
-    assert min(second, still, again) > 90
+    assert min(second, still, again, started, saved, mended) > 88
+    assert pale < 80
+
+
+def test_the_guard_rolls_back_what_lost_its_scaler(told: tuple[Path, str]) -> None:
+    """By itself, once, for the labels on the same requests, and the ledger says so; drift could not know, and says nothing."""
+    _, output = told
+
+    assert re.search(rf"6 +ROLLBACK +{SECOND} +guard +accuracy: of the same \d+ labelled", output)
+    assert re.search(r"The labels say: accuracy 0\.[78]\d+ .* published 0\.9545", as_one_line(output))
+    assert "its metrics promise an accuracy of 95.5%" in as_one_line(output)
+    noticed = re.search(
+        rf"guard, beside the standby +([0-9,]+) +([0-9.]+) s +rolled back, to {SECOND}", output
+    )
+    assert noticed is not None
+    assert float(noticed[2]) < 6 * 3600
+    assert re.search(r"rollbacks_total\{trigger=\"guard\"\} 1\.0", output)
+    assert re.search(rf"kept +rollbacks by the guard: 1, from {UNSCALED} to {SECOND}", output)
+
+
+def test_the_guard_holds_still_where_the_world_changes(told: tuple[Path, str]) -> None:
+    """The lamp is noticed, and named, and nothing is rolled back: the version before reads pale digits no better."""
+    _, output = told
+
+    assert re.search(r"The drift alarm says: feature pixels\[\d+\] has moved", as_one_line(output))
+    assert re.search(r"drift, beside the baseline +[0-9,]+ +[0-9.]+ s +alarm, pixels", output)
+    assert re.search(r"guard, beside the standby +- +- +held still", output)
+    assert f"kept    the guard held still where going back does not help: {MENDED} is live" in output
+    assert "before the lamp faded: 0" in output
 
 
 def test_the_store_stays_behind(told: tuple[Path, str]) -> None:
@@ -74,8 +105,8 @@ def test_the_store_stays_behind(told: tuple[Path, str]) -> None:
     directory, output = told
     store = VersionStore(directory / "ml-models")
 
-    assert store.versions(DIGITS) == [WORSE, "2024.01.16.prod", SECOND, FIRST]
-    assert not is_running(pid_in(output))
+    assert store.versions(DIGITS) == [MENDED, UNSCALED, WORSE, "2024.01.16.prod", SECOND, FIRST]
+    assert not [pid for pid in pids_in(output) if is_running(pid)]
 
 
 def test_the_commands_that_it_prints_work(told: tuple[Path, str], tmp_path: Path) -> None:
@@ -100,16 +131,19 @@ def test_the_commands_that_it_prints_work(told: tuple[Path, str], tmp_path: Path
     )
 
     said = done.stdout + done.stderr
-    assert re.search(rf"{DIGITS} +prod +READY +{SECOND}", done.stdout), said
+    assert re.search(rf"{DIGITS} +prod +READY +{MENDED}", done.stdout), said
     assert re.search(r"output label +\[2\]", done.stdout), said
-    assert f"{SECOND} -> {FIRST}" in done.stdout, said
-    assert f"{FIRST} -> {SECOND}" in done.stdout, said
-    assert re.search(r"6 .* ROLLBACK .* seen enough", done.stdout), said
+    assert re.search(r"joined +1", done.stdout), said
+    assert re.search(r"accuracy +0\.\d+ .* 0\.9545 +below", done.stdout), said
+    assert (directory / "drift.html").read_text().startswith("<!doctype html>"), said
+    assert f"{MENDED} -> {FIRST}" in done.stdout, said
+    assert f"{FIRST} -> {MENDED}" in done.stdout, said
+    assert re.search(r"9 .* ROLLBACK .* seen enough", done.stdout), said
     assert "DIGEST_MISMATCH" in done.stderr, said
     # What stands on the terminal is what the commands say; the sidecar's own log is in its file.
     assert "NOT_REACHABLE" not in said, said
     assert "listening" not in said, said
-    assert (directory / "serve.log").read_text().count("listening") == 2
+    assert (directory / "serve.log").read_text().count("listening") == 3
 
 
 def test_kept_it_goes_on_serving(tmp_path: Path) -> None:
@@ -121,13 +155,13 @@ def test_kept_it_goes_on_serving(tmp_path: Path) -> None:
         timeout=TIMEOUT_S,
         check=False,
     )
-    pid = pid_in(done.stdout)
+    pid = pids_in(done.stdout)[-1]
     try:
         assert done.returncode == 0, done.stdout + done.stderr
         data = re.search(r"MODEL_SIDECAR_DATA=(\S+)", done.stdout)
         assert data is not None
         with Client(data[1]) as client:
-            assert client.predict(DIGITS, {"pixels": [[0.0] * 64]}).version == SECOND
+            assert client.predict(DIGITS, {"pixels": [[0.0] * 64]}).version == MENDED
         assert f"kill {pid}" in done.stdout
     finally:
         os.kill(pid, signal.SIGTERM)
@@ -146,18 +180,23 @@ def test_a_killed_demo_leaves_no_sidecar(tmp_path: Path) -> None:
             line = demo.stdout.readline()
             assert line, said
             said += line
-        assert is_running(pid_in(said))
+        (pid,) = pids_in(said)
+        assert is_running(pid)
 
         demo.terminate()
 
         assert demo.wait(TIMEOUT_S) == 128 + signal.SIGTERM
-    assert not is_running(pid_in(said))
+    assert not is_running(pid)
 
 
-def test_a_broken_promise_is_said_and_exits_1(tmp_path: Path) -> None:
-    """Where a version that should have been refused is taken, the demo says so: here nothing was damaged after all."""
+def test_broken_promises_are_said_and_exit_1(tmp_path: Path) -> None:
+    """Where a version that should have been refused is taken, or nobody rolls back at night, the demo says so.
+
+    Here nothing was damaged after all, and the guard is off.
+    """
     code = (
-        "import sys, model_sidecar.demo.acts as acts; acts.flip_one_byte = lambda path: 0;"
+        "import sys, model_sidecar.demo.acts as acts, model_sidecar.demo.night as night;"
+        "acts.flip_one_byte = lambda path: 0; night.OPTIONS = (); night.PATIENCE_S = 5.0;"
         "from model_sidecar.cli import main; main()"
     )
 
@@ -173,8 +212,11 @@ def test_a_broken_promise_is_said_and_exits_1(tmp_path: Path) -> None:
     assert "BROKEN  the damaged version was accepted" in done.stdout
     assert re.search(r"BROKEN +mis-tagged answers: \d", done.stdout)
     assert "BROKEN  the ledger" in done.stdout
+    assert "BROKEN  rollbacks by the guard: 0" in done.stdout
+    assert "kept    failed requests: 0" in done.stdout
     assert "the damaged version was accepted" in done.stderr
-    assert not is_running(pid_in(done.stdout))
+    assert "rollbacks by the guard: 0" in done.stderr
+    assert not [pid for pid in pids_in(done.stdout) if is_running(pid)]
 
 
 def test_another_ones_directory_is_refused(tmp_path: Path) -> None:
@@ -194,10 +236,15 @@ def test_another_ones_directory_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def pid_in(output: str) -> int:
-    found = re.search(r"as process (\d+)", output)
-    assert found is not None, output
-    return int(found[1])
+def pids_in(output: str) -> list[int]:
+    """Of the sidecars, the one of the day and then the one of the night."""
+    found = [int(pid) for pid in re.findall(r"as process (\d+)", output)]
+    assert found, output
+    return found
+
+
+def as_one_line(output: str) -> str:
+    return re.sub(r"\s+", " ", output)
 
 
 def is_running(pid: int) -> bool:

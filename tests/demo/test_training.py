@@ -11,12 +11,15 @@ import pytest
 from support.digits import Published
 from support.shell import as_started
 
-from model_sidecar.demo.digits import Digits, Trained
+from model_sidecar.demo.digits import Digits, Trained, faded
 from model_sidecar.demo.versions import (
     DAMAGED,
     DIGITS,
     FIRST,
+    MENDED,
+    NIGHT,
     SECOND,
+    UNSCALED,
     WORSE,
     build_all,
     flip_one_byte,
@@ -70,7 +73,9 @@ def test_the_manifest_tells_what_was_trained_on_what(published: Published) -> No
     assert manifest.deployed_by == "model-sidecar demo"
     assert manifest.rollback_target == FIRST.version
     assert manifest.outputs.task == "classification"
-    assert set(manifest.files) == {"golden.npz", "model.onnx", "preprocessing.onnx"}
+    assert set(manifest.files) == {"baseline.json", "golden.npz", "model.onnx", "preprocessing.onnx"}
+    assert manifest.baseline is not None
+    assert manifest.baseline.rows == 200
 
 
 def test_an_export_that_differs_from_scikit_learn_is_not_published(
@@ -131,6 +136,39 @@ def test_cropping_loses_the_top_row_of_every_scan(published: Published) -> None:
 
     assert np.array_equal(cropped[:, :-1], whole[:, 1:])
     assert not cropped[:, -1].any()
+
+
+def test_the_version_without_its_scaler_passes_every_check(published: Published, tmp_path: Path) -> None:
+    """Its model and its promises are those of the one with a scaler, its golden examples its own; publishing warns."""
+    (tmp_path / "ml-models").mkdir()
+    store = VersionStore(tmp_path / "ml-models")
+    unscaled, mended = build_all(tmp_path / "builds", published.pool, NIGHT)
+
+    warned = publish_as(UNSCALED.version, unscaled.build, store, rows=unscaled.rows).warnings
+    fine = publish_as(MENDED.version, mended.build, store, rows=mended.rows).warnings
+
+    one, other = (store.manifest(DIGITS, each.version) for each in NIGHT)
+    assert one.metrics == other.metrics == {"accuracy": 0.9545, "validation_rows": 198}
+    assert one.files["model.onnx"].digest == other.files["model.onnx"].digest
+    assert one.files["preprocessing.onnx"].digest != other.files["preprocessing.onnx"].digest
+    assert [each for each in warned if "promise" in each]
+    assert not [each for each in fine if "promise" in each]
+
+
+def test_paler_and_paler_scans_are_read_by_nobody_in_the_end(published: Published) -> None:
+    """With the light, contrast goes, and with it what any version sees; the full light changes nothing."""
+    stream, second = published.stream, published.built[1].trained
+    assert faded(stream.pixels, 1.0) is stream.pixels
+    half = faded(stream.pixels, 0.5)
+    assert np.array_equal(half, np.rint(half))
+    assert half.max() == 8
+
+    shares = [
+        share_right(second, dataclasses.replace(stream, pixels=faded(stream.pixels, light)))
+        for light in (1.0, 0.7, 0.6, 0.5, 0.4)
+    ]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < 0.65
 
 
 def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None:

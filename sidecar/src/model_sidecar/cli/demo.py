@@ -20,13 +20,15 @@ from model_sidecar.cli.options import config_option, option
     default="model-sidecar-demo",
     help="Where the store is left behind: a new or empty directory, or that of an earlier demo, which is emptied.",
 )
-@option("--quick", is_flag=True, help="Less traffic: done in some seconds.")
+@option("--quick", is_flag=True, help="Less traffic: done in half the time.")
 @option("--keep-serving", is_flag=True, help="Let the sidecar run on, to be played with.")
 def command(directory: Path, *, quick: bool, keep_serving: bool) -> None:
-    """Show the whole story on real data: train, publish, serve, deploy, damage, roll back.
+    """Show the whole story on real data: train, publish, serve, deploy, damage, roll back; and a night that needs nobody.
 
     Three versions of a classifier of handwritten digits are deployed under traffic; a damaged one is refused; one that
-    is whole but wrong is rolled back from. Then comes a timeline, and what to type to go on playing.
+    is whole but wrong is rolled back from. At night, with labels that come late, a version that lost its scaler is rolled
+    back by the guard, and a lamp that fades is noticed, and named. Then come timelines, what was noticed after how long,
+    and what to type to go on playing.
 
     Needs the extra: pip install 'model-sidecar[demo]'. Exits 1 if any promise of the sidecar's did not hold.
     """

@@ -23,7 +23,7 @@ def deploy_first(scene: Scene, operator: Operator, client: Client) -> None:
     """The first version goes live, and traffic may come."""
     paper = scene.paper
     paper.act("Deploy the first version, and let traffic come")
-    moved = _deploy(scene, operator, FIRST.version, reason="first release")
+    moved = deploy(scene, operator, FIRST.version, reason="first release")
     client.wait_ready(DIGITS)
     paper.moment(
         f"{moved.version} verified, loaded, its golden examples agree: live after {_ms(moved)}.", Ink.GOOD
@@ -37,7 +37,7 @@ def deploy_second(scene: Scene, operator: Operator, traffic: Traffic) -> None:
     """The tag of the answers changes under traffic, and no request is lost."""
     paper = scene.paper
     paper.act("Deploy the next version under traffic")
-    move = _deploy(scene, operator, SECOND.version, reason=f"retrained on {SECOND.snapshot.rows:,} rows")
+    move = deploy(scene, operator, SECOND.version, reason=f"retrained on {SECOND.snapshot.rows:,} rows")
     _say_flip(scene, traffic, move)
     watch(scene, traffic, SECOND.version)
     paper.moment(f"Requests failed so far: {len(traffic.failures())}.")
@@ -48,7 +48,7 @@ def refuse_damaged(scene: Scene, operator: Operator, traffic: Traffic) -> None:
     paper = scene.paper
     paper.act("Try a version that was damaged on the disk")
     second = next(each for each in scene.built if each.release is SECOND)
-    publish_as(DAMAGED, second.build, scene.store)
+    publish_as(DAMAGED, second.build, scene.store, rows=second.rows)
     at = flip_one_byte(scene.store.layout.version(DIGITS, DAMAGED) / MODEL)
     paper.moment(f"{DAMAGED}: published properly, then one bit of its {MODEL} flips (byte {at:,}).")
     try:
@@ -72,7 +72,7 @@ def deploy_worse(scene: Scene, operator: Operator, traffic: Traffic) -> None:
         "exporter of its snapshot cut every scan one pixel row too low: its own validation rows were cut alike, its "
         "golden examples too, so it passes every check. Checks look at bytes."
     )
-    move = _deploy(scene, operator, WORSE.version, reason=f"retrained on {WORSE.snapshot.rows:,} rows")
+    move = deploy(scene, operator, WORSE.version, reason=f"retrained on {WORSE.snapshot.rows:,} rows")
     _say_flip(scene, traffic, move)
     watch(scene, traffic, WORSE.version, Ink.BAD)
 
@@ -96,7 +96,8 @@ def roll_back(scene: Scene, operator: Operator, traffic: Traffic) -> None:
     watch(scene, traffic, done.version, Ink.GOOD)
 
 
-def _deploy(scene: Scene, operator: Operator, version: Version, *, reason: str) -> Move:
+def deploy(scene: Scene, operator: Operator, version: Version, *, reason: str) -> Move:
+    """Deploy, and note the move."""
     called_at = time.monotonic()
     return _noted(scene, operator.deploy(DIGITS, version, environment=PROD, reason=reason), called_at)
 
@@ -126,12 +127,20 @@ def _say_flip(scene: Scene, traffic: Traffic, move: Move) -> None:
 
 
 def watch(
-    scene: Scene, traffic: Traffic, version: str, kind: Ink | None = None, *, still: bool = False
+    scene: Scene,
+    traffic: Traffic,
+    version: str,
+    kind: Ink | None = None,
+    *,
+    still: bool = False,
+    more: int | None = None,
 ) -> None:
-    """Let traffic come until this version has answered often enough, and say how many of its answers are right."""
-    answers = [
-        each for each in traffic.wait_answers(version, more=scene.pace.answers) if each.version == version
-    ]
+    """Let traffic come until this version has answered often enough, and say how many of its answers are right.
+
+    `more` is how often; as often as by day if not given.
+    """
+    came = traffic.wait_answers(version, more=scene.pace.answers if more is None else more)
+    answers = [each for each in came if each.version == version]
     scene.paper.moment(
         f"{'The old version answers on: ' if still else ''}{len(answers):,} answers from {version}, "
         f"{percent(accuracy(answers, scene.stream.labels))} of them right.",

@@ -6,7 +6,7 @@ The same numbers come out of every run on the same software: fixed order, one th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -126,6 +126,19 @@ def train(snapshot: Snapshot, pool: Digits) -> Trained:
         accuracy=accuracy,
         validation=validation,
     )
+
+
+def without_scaler(trained: Trained) -> Trained:
+    """The same classifier behind a scaler that does nothing; `accuracy` is still what was measured before."""
+    from sklearn.preprocessing import StandardScaler
+
+    nothing = StandardScaler(with_mean=False, with_std=False).fit(trained.validation.pixels)
+    return replace(trained, scaler=nothing)
+
+
+def faded(pixels: NDArray[np.float32], light: float) -> NDArray[np.float32]:
+    """What scans look like when the scanner's lamp gives only this share of its light: every pixel paler, still whole numbers."""
+    return pixels if light == 1.0 else np.rint(pixels * np.float32(light))
 
 
 def _one_row_up(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -45,7 +45,7 @@ def publish(scene: Scene) -> None:
     paper.act("Publish: immutable directories in a store")
     rows = []
     for each in scene.built:
-        published = publish_as(each.release.version, each.build, scene.store)
+        published = publish_as(each.release.version, each.build, scene.store, rows=each.rows)
         identity = f"{published.manifest[:19]}…"
         rows.append([published.version, identity, ", ".join(published.files)])
     paper.table(["version", "identity: sha256 of its manifest", "files, each listed with its sha256"], rows)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,17 +34,24 @@ class Sidecar:
         control: the address of its control plane.
         http: the address of its metrics and pages.
         log: the file that it writes its log to.
+        options: what it was told besides.
     """
 
-    def __init__(self, *, store: Path, state: Path, log: Path) -> None:
+    def __init__(self, *, store: Path, state: Path, log: Path, options: Sequence[str] = ()) -> None:
         # Not below the demo's directory: a socket's path has at most 107 bytes.
         self._sockets = Path(tempfile.mkdtemp(prefix="model-sidecar-demo-", dir=_short_temporary()))
         self.data = f"unix:{self._sockets}/data.sock"
         self.control = f"unix:{self._sockets}/control.sock"
         self.http = f"127.0.0.1:{_free_port()}"
         self.log = log
+        self.options = tuple(options)
         self._arguments = arguments(
-            store=str(store), state=str(state), data=self.data, control=self.control, http=self.http
+            store=str(store),
+            state=str(state),
+            data=self.data,
+            control=self.control,
+            http=self.http,
+            options=options,
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._kept = False
@@ -124,11 +132,14 @@ class Sidecar:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
 
 
-def arguments(*, store: str, state: str, data: str, control: str, http: str) -> list[str]:
+def arguments(
+    *, store: str, state: str, data: str, control: str, http: str, options: Sequence[str] = ()
+) -> list[str]:
     """What follows `model-sidecar` on the command line."""
     return [
         *("serve", "--store", store, "--model", DIGITS, "--environment", PROD, "--state-dir", state),
         *("--data", data, "--control", control, "--http", http),
+        *options,
     ]
 
 

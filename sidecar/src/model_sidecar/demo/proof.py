@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.app.preparing import preparer
-from model_sidecar.demo.digits import Digits
+from model_sidecar.demo.digits import Digits, faded
 from model_sidecar.demo.traffic import Answer
 from model_sidecar.demo.versions import DIGITS, INPUT, LABEL, PROBABILITIES
 from model_sidecar.release.names import Version
@@ -32,26 +32,36 @@ class Expected:
         return bool(apart <= _SAME) and int(self.labels[answer.row]) == answer.label
 
 
-def recompute(store: VersionStore, versions: Iterable[Version], stream: Digits) -> dict[str, Expected]:
-    """Each version's answers to the whole stream, from its verified files in the store.
+Said = tuple[str, float]
+"""A version, and the light in which it saw the stream."""
+
+
+def recompute(
+    store: VersionStore, versions: Iterable[Version], stream: Digits, *, lights: Iterable[float] = (1.0,)
+) -> dict[Said, Expected]:
+    """Each version's answers to the whole stream in each of these lights, from its verified files in the store.
 
     Raises:
         VerificationError, StoreError: a version cannot be loaded.
     """
     prepare = preparer(store, DIGITS, allow_external_data=False)
-    expected: dict[str, Expected] = {}
+    expected: dict[Said, Expected] = {}
     for version in versions:
         model = prepare(version, None).model
         try:
-            outputs = model.run({INPUT: stream.pixels})
+            for light in lights:
+                outputs = model.run({INPUT: faded(stream.pixels, light)})
+                expected[version, light] = Expected(outputs[LABEL], outputs[PROBABILITIES])
         finally:
             model.close()
-        expected[version] = Expected(outputs[LABEL], outputs[PROBABILITIES])
     return expected
 
 
-def mistagged(answers: Iterable[Answer], expected: Mapping[str, Expected]) -> list[Answer]:
+def mistagged(answers: Iterable[Answer], expected: Mapping[Said, Expected]) -> list[Answer]:
     """The answers whose numbers are not those of the version that they name."""
-    return [
-        each for each in answers if each.version not in expected or not expected[each.version].agrees(each)
-    ]
+
+    def right(answer: Answer) -> bool:
+        said = expected.get((answer.version, answer.light))
+        return said is not None and said.agrees(answer)
+
+    return [each for each in answers if not right(each)]

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.demo.digits import Digits
+from model_sidecar.demo.digits import Digits, faded
 from model_sidecar.demo.versions import DIGITS, INPUT, LABEL, PROBABILITIES
 from model_sidecar.errors import SidecarError
 from model_sidecar_client import Client
@@ -38,6 +38,8 @@ class Answer:
         version: the tag of the answer.
         label: the digit that the version sees.
         probabilities: shape (10,).
+        id: the answer's prediction id, by which labels come later.
+        light: how bright the scanner's lamp was.
     """
 
     asked_at: float
@@ -46,6 +48,8 @@ class Answer:
     version: str
     label: int
     probabilities: NDArray[np.float32]
+    id: str = ""
+    light: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Traffic:
 
     Attributes:
         stream: the digits that are asked for, in a circle.
+        light: how bright the scanner's lamp is that reads them; may be set at any time.
     """
 
     def __init__(self, target: str, stream: Digits, *, threads: int, pause_s: float) -> None:
@@ -73,6 +78,7 @@ class Traffic:
             pause_s: how long each waits between two requests: this machine has more to do.
         """
         self.stream = stream
+        self.light = 1.0
         self._client = Client(target, options=_NO_RETRIES)
         self._pause_s = pause_s
         self._stop = threading.Event()
@@ -109,6 +115,10 @@ class Traffic:
         with self._more:
             return list(self._answers)
 
+    def of(self, version: str, *, since: float) -> list[Answer]:
+        """The answers of this version since a monotonic moment."""
+        return [each for each in self.answers() if each.version == version and each.answered_at > since]
+
     def failures(self) -> list[Failure]:
         """Every failure so far."""
         with self._more:
@@ -142,9 +152,11 @@ class Traffic:
     def _ask(self, first: int, step: int) -> None:
         row = first
         while not self._stop.is_set():
+            light = self.light
+            pixels = faded(self.stream.pixels[row : row + 1], light)
             asked_at = time.monotonic()
             try:
-                answer = self._client.predict(DIGITS, {INPUT: self.stream.pixels[row : row + 1]})
+                answer = self._client.predict(DIGITS, {INPUT: pixels})
             except CallError as error:
                 self._note_failure(Failure(time.monotonic(), f"{type(error).__name__}: {error}"))
             else:
@@ -153,7 +165,16 @@ class Traffic:
                     np.asarray(answer.outputs[PROBABILITIES]),
                 )
                 self._note(
-                    Answer(asked_at, time.monotonic(), row, answer.version, int(label[0]), probabilities[0])
+                    Answer(
+                        asked_at,
+                        time.monotonic(),
+                        row,
+                        answer.version,
+                        int(label[0]),
+                        probabilities[0],
+                        answer.prediction_id,
+                        light,
+                    )
                 )
             row = (row + step) % len(self.stream)
             self._stop.wait(self._pause_s)

@@ -1,17 +1,17 @@
-"""The versions of the story: what each is trained on, its build directory, and the store that they are published to."""
+"""The versions of the story: what each is trained on, its build directory, and how that becomes a version in a store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model_sidecar.app.publish import Published, PublishFacts, publish
-from model_sidecar.demo.digits import PIXELS, Digits, Snapshot, Trained, train
+from model_sidecar.demo.digits import PIXELS, Digits, Snapshot, Trained, train, without_scaler
 from model_sidecar.release.manifest import GOLDEN, MANIFEST, MODEL, PREPROCESSING
 from model_sidecar.release.names import Environment, ModelName, Version
 from model_sidecar.store.versions import VersionStore
@@ -31,6 +31,7 @@ class Release:
         training_date: when its team trained it, ISO 8601.
         preprocessing: the name of its scaler.
         previous: the version it is meant to replace.
+        exports_scaler: whether its exporter writes the scaler down; one that does not passes pixels on as they are.
     """
 
     version: Version
@@ -38,6 +39,7 @@ class Release:
     snapshot: Snapshot
     preprocessing: str
     previous: Version | None = None
+    exports_scaler: bool = True
 
 
 FIRST = Release(
@@ -62,20 +64,30 @@ WORSE = Release(
 )
 DAMAGED = Version("2024.01.16.prod")
 """The second version, published once more; one byte of it changes on the disk afterwards."""
+UNSCALED = Release(
+    version=Version("2024.01.29.prod"),
+    training_date="2024-01-28T21:30:00Z",
+    snapshot=Snapshot(id="digits-2024-01-28", rows=988),
+    preprocessing="scaler-4",
+    previous=SECOND.version,
+    exports_scaler=False,
+)
+MENDED = replace(UNSCALED, version=Version("2024.01.30.prod"), exports_scaler=True)
+"""The same training, and an exporter that writes the scaler down again."""
+DAY, NIGHT = (FIRST, SECOND, WORSE), (UNSCALED, MENDED)
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A release with what came of its training, and where its build directory is."""
+    """A release with what came of its training, its build directory, and the rows that its baseline is counted over."""
 
     release: Release
     trained: Trained
     build: Path
+    rows: Path
 
 
-def build_all(
-    builds: Path, pool: Digits, releases: Sequence[Release] = (FIRST, SECOND, WORSE)
-) -> list[Built]:
+def build_all(builds: Path, pool: Digits, releases: Sequence[Release] = DAY) -> list[Built]:
     """Train every release and write its build directory."""
     built = []
     for release in releases:
@@ -83,15 +95,20 @@ def build_all(
         build = builds / release.version
         build.mkdir(parents=True)
         write_build(build, release, trained)
-        built.append(Built(release, trained, build))
+        rows = builds / f"{release.version}.rows.npz"
+        _write_rows(rows, trained.validation)
+        built.append(Built(release, trained, build, rows))
     return built
 
 
 def write_build(build: Path, release: Release, trained: Trained) -> None:
     """What `model-sidecar publish` takes: two ONNX files, golden examples, and the facts it cannot know.
 
-    The golden outputs are scikit-learn's own, so publishing also proves that the export computes the same.
+    The golden outputs are scikit-learn's own, so publishing also proves that the export computes the same: what the
+    exporter makes of the training, that is. One that forgets the scaler forgets it in the golden examples, too.
     """
+    if not release.exports_scaler:
+        trained = without_scaler(trained)
     (build / PREPROCESSING).write_bytes(_onnx(trained.scaler, INPUT, name="scaler", output=_SCALED))
     (build / MODEL).write_bytes(_onnx(trained.classifier, _SCALED, name=DIGITS))
     pixels = trained.validation.pixels[:GOLDEN_ROWS]
@@ -105,13 +122,19 @@ def write_build(build: Path, release: Release, trained: Trained) -> None:
     (build / MANIFEST).write_text(json.dumps(_facts(release, trained), indent=2) + "\n")
 
 
-def publish_as(version: Version, build: Path, store: VersionStore) -> Published:
+def publish_as(version: Version, build: Path, store: VersionStore, *, rows: Path | None = None) -> Published:
     """Publish a build directory as this version, with the facts that its own manifest tells.
+
+    Args:
+        version: what it will be called.
+        build: its build directory.
+        store: where to publish.
+        rows: what to count a baseline over; None for a version without one.
 
     Raises:
         VerificationError, RefusedError, StoreError: as `publish` does.
     """
-    return publish(build, store, model=DIGITS, version=version, facts=PublishFacts())
+    return publish(build, store, model=DIGITS, version=version, facts=PublishFacts(), baseline_data=rows)
 
 
 def flip_one_byte(path: Path) -> int:
@@ -123,6 +146,12 @@ def flip_one_byte(path: Path) -> int:
         file.seek(at)
         file.write(bytes([byte ^ 0x01]))
     return at
+
+
+def _write_rows(path: Path, digits: Digits) -> None:
+    """What `publish --baseline-data` takes: rows that the version was not fitted on, with what they really are."""
+    arrays: dict[str, Any] = {INPUT: digits.pixels, "truth": digits.labels}
+    np.savez(path, **arrays)
 
 
 def _onnx(fitted: Any, takes: str, *, name: str, output: str | None = None) -> bytes:
