@@ -125,7 +125,7 @@ def test_without_a_known_prediction_every_output_counts() -> None:
         ),
         pytest.param(classes(1), None, "other", (1, 1.0, 1), id="only the other fails, and is judged"),
         pytest.param(classes(1), NAN, "other", (1, 1.0, 1), id="only the other is NaN"),
-        pytest.param(NAN, classes(1), "live", (1, 1.0, 0), id="only the live one is NaN"),
+        pytest.param(NAN, classes(1), "live", (1, 0.0, 0), id="only the live one is NaN: no other opinion"),
         pytest.param(NAN, NAN, "other", (1, 0.0, 0), id="both are NaN"),
         pytest.param(NAN, None, "other", (1, 0.0, 0), id="the live one is NaN, and the other fails"),
     ],

@@ -161,17 +161,15 @@ class Comparison:
         self._other_times.append(ran.seconds)
         if live_s is not None:
             self._times.append(live_s)
-        if live_bad and other_bad:
-            self._settle(0.0)  # the same trouble, which is the input's
+        if live_bad:
+            # What NaN means is told apart (`nonfinite`): to answer such a request with numbers is no other opinion.
+            self._settle(0.0)
             return
         if other_bad or other is None or ran.outputs is None:
             self._failed += 1
             self._problem = ran.problem or "it answered NaN or infinity"
             if self._failures_differ:
                 self._settle(1.0)
-            return
-        if live_bad:
-            self._settle(1.0)
             return
         self._compare_confidence(live, other)
         self._remember(live, other)
