@@ -66,7 +66,10 @@ def test_labels_become_a_verdict_an_alarm_and_a_memory(tmp_path: Path) -> None:
         assert (accuracy.value, accuracy.baseline, accuracy.estimated) == (0.98, 0.9, False)
 
         tell(sidecar, 200, wrong=2)
-        seen = until(lambda: quality_of(sidecar), lambda each: each is not None and each.labels == 400)
+        seen = until(
+            lambda: quality_of(sidecar),
+            lambda each: each is not None and each.labels == 400 and each.alarm_since is not None,
+        )
         assert seen is not None
         assert seen.verdict is Verdict.BELOW
         assert seen.alarm_since is not None
@@ -81,7 +84,10 @@ def test_labels_become_a_verdict_an_alarm_and_a_memory(tmp_path: Path) -> None:
         sidecar.kill()
         sidecar.start().wait_ready()
         tell(sidecar, 1, wrong=2)
-        seen = until(lambda: quality_of(sidecar), lambda each: each is not None and each.labels == 401)
+        seen = until(
+            lambda: quality_of(sidecar),
+            lambda each: each is not None and each.labels == 401 and each.alarm_since is not None,
+        )
         assert seen is not None
         assert seen.alarm_since is not None
 
