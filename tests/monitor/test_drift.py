@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from support.streams import CLASSIFIER, SITE, Classifier, Clock, readings, watched
 
 from model_sidecar.config import MonitorSettings
-from model_sidecar.events import Released
+from model_sidecar.events import Event, Released
 from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.drift.drift_report import VersionDrift
 from model_sidecar.monitor.drift.drift_watch import DriftWatch
@@ -20,6 +21,7 @@ from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.readings import Readings, Watched
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.release.manifest import OutputRoles
+from model_sidecar.telemetry.event_log import EventLog
 
 MODEL = Classifier()
 BASELINE = MODEL.baseline()
@@ -33,7 +35,8 @@ class Traffic:
     ) -> None:
         self.watched = of or MODEL.watched(BASELINE)
         self.clock = Clock()
-        self.drift = Drift(settings or MonitorSettings(), clock=self.clock)
+        self.told: list[Event] = []
+        self.drift = Drift(settings or MonitorSettings(), clock=self.clock, on_event=self.told.append)
         self.chance = np.random.default_rng(seed)
 
     def healthy(self, count: int = 10) -> Readings:
@@ -168,6 +171,23 @@ def test_an_alarm_stays_until_enough_rows_are_back_within_the_band() -> None:
     over = traffic.goes_on(1200)
     assert over.alarm_since is None
     assert over.evidence_log10 < 3
+
+
+def test_the_beginning_and_the_end_of_an_alarm_are_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever has only the log finds the alarm as an error with its cause, once, and its end."""
+    traffic = Traffic()
+    seen = traffic.until_alarm(lambda: MODEL.answered(MODEL.rows(traffic.chance, 10) * 30 + 20), most=5)
+    traffic.goes_on(1200)
+    with caplog.at_level(logging.INFO):
+        for event in traffic.told:
+            EventLog().on_event(event)
+
+    began, ended = caplog.records
+    assert (began.levelno, ended.levelno) == (logging.ERROR, logging.INFO)
+    assert began.getMessage().endswith(f"has left what it was published with: {seen.summary}")
+    facts = vars(began)
+    assert (facts["event"], vars(ended)["event"]) == ("drift-alarm", "drift-alarm-ended")
+    assert (facts["cause"], facts["rows"]) == (seen.cause, seen.rows)
 
 
 def test_rows_that_depend_on_one_another_are_thinned_by_their_key() -> None:

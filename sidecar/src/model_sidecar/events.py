@@ -160,6 +160,23 @@ class QualityAlarmed(QualityReported):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriftAlarmed(Event):
+    """What a version sees or says has left what it was published with, or, with `ended`, is back within it.
+
+    `cause` is the stream that says most, `kind` its kind, `summary` what it says in one sentence.
+    """
+
+    version: Version
+    manifest: Digest
+    ended: bool
+    cause: str
+    kind: str
+    evidence_log10: float
+    rows: int
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardDecided(Event):
     """The guard found something wrong with the live version, and decided what to do about it.
 

@@ -61,7 +61,7 @@ class Monitoring:
         self.intake = Intake()
         self.tallies = Tallies(is_resident=lambda site, version: self._resident(site, version) is not None)
         # Whoever watches is made and named here: drift, quality, guard. See the Protocols for who is shown what.
-        self.drift = Drift(settings.monitor)
+        self.drift = Drift(settings.monitor, on_event=on_event)
         self._quality = Quality(
             on_event=on_event,
             sample=settings.monitor.log_sample,

@@ -10,6 +10,7 @@ from typing import assert_never
 from model_sidecar.events import (
     Committed,
     Draining,
+    DriftAlarmed,
     Event,
     GaveWay,
     GuardDecided,
@@ -56,6 +57,8 @@ class EventLog:
                 _tell_of_the_pointer(event)
             case QualityReported():
                 _tell_of_quality(event)
+            case DriftAlarmed():
+                _tell_of_drift(event)
             case GuardDecided():
                 _tell_of_the_guard(event)
             case GaveWay(version=version):
@@ -187,6 +190,23 @@ def _tell_of_quality(event: QualityReported) -> None:
         labels=event.labels,
         evidence_log10=round(event.evidence_log10, 3),
         **{name: round(value, 6) for name, value in event.metrics.items()},
+    )
+
+
+def _tell_of_drift(event: DriftAlarmed) -> None:
+    _say(
+        event,
+        "drift-alarm-ended" if event.ended else "drift-alarm",
+        f"{event.version} is within what it was published with again"
+        if event.ended
+        else f"{event.version} has left what it was published with: {event.summary}",
+        logging.INFO if event.ended else logging.ERROR,
+        version=event.version,
+        manifest_sha256=event.manifest,
+        cause=event.cause,
+        kind=event.kind,
+        evidence_log10=round(event.evidence_log10, 3),
+        rows=event.rows,
     )
 
 

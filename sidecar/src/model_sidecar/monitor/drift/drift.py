@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_sidecar.config import MonitorSettings
-from model_sidecar.events import Event, Published, Released, Site, StandbyReady
+from model_sidecar.events import DriftAlarmed, Event, Listener, Published, Released, Site, StandbyReady
 from model_sidecar.monitor.drift.drift_report import VersionDrift
 from model_sidecar.monitor.drift.drift_watch import DriftWatch
 from model_sidecar.monitor.drift.drift_words import report
@@ -37,6 +37,7 @@ class Drift:
         self,
         settings: MonitorSettings,
         *,
+        on_event: Listener = lambda _event: None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -44,10 +45,12 @@ class Drift:
 
         Args:
             settings: band, budget and thinning.
+            on_event: told when an alarm begins, and when it ends.
             clock: seconds that never go back.
             wall_clock: the time for people.
         """
         self._settings = settings
+        self._on_event = on_event
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()  # guards both below, and every watch; never held for long
@@ -60,7 +63,12 @@ class Drift:
             if (watched.site, watched.manifest) in self._gone:
                 return
             watch = self._watches.get(watched.key) or self._begin(watched)
+            before = watch.alarm_since
             watch.observe(readings, now_s=self._clock(), now=self._wall_clock())
+            if (watch.alarm_since is None) == (before is None):
+                return
+            evidence = watch.evidence(self._clock())
+        self._on_event(_news(report(watch, evidence), watched.site))
 
     def snapshot(self, site: Site) -> tuple[VersionDrift, ...]:
         """What is known of each version that is watched there, the one that was watched last first."""
@@ -103,3 +111,17 @@ class Drift:
 
     def _of(self, site: Site) -> list[DriftWatch]:
         return [watch for key, watch in reversed(self._watches.items()) if key.site == site]
+
+
+def _news(drift: VersionDrift, site: Site) -> DriftAlarmed:
+    return DriftAlarmed(
+        site,
+        version=drift.version,
+        manifest=drift.manifest_sha256,
+        ended=drift.alarm_since is None,
+        cause=drift.cause,
+        kind=drift.cause_kind.value if drift.cause_kind is not None else "",
+        evidence_log10=drift.evidence_log10,
+        rows=drift.rows,
+        summary=drift.summary,
+    )

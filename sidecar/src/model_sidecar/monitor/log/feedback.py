@@ -238,7 +238,7 @@ class _Session:
         found = self._segments.find(name.id, name.process)
         if found is None:
             if self._segments.has_lost(name.id):
-                return FeedbackOutcome.TOO_LATE, "it is older than what the log keeps (--log-bytes)", None
+                return FeedbackOutcome.TOO_LATE, "it is older than what the log keeps (--log-size)", None
             return FeedbackOutcome.UNKNOWN, "this sidecar's log has no such prediction", None
         segment, rows = found
         logged = rows[0] if name.row is None and len(rows) == 1 else None
