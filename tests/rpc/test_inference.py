@@ -309,9 +309,9 @@ def test_statistics_count_each_resident_version(plane: Plane, call: SimpleNamesp
 
 
 def test_what_is_not_offered_is_unimplemented(plane: Plane) -> None:
-    """Streaming, shared memory and repository control are UNIMPLEMENTED, as clients expect of what is not there."""
+    """Shared memory and repository control are UNIMPLEMENTED, as clients expect of what is not there."""
     with grpc.insecure_channel(str(plane.bound[0])) as channel:
-        for method in ("ModelStreamInfer", "SystemSharedMemoryStatus", "RepositoryModelLoad", "ModelConfig"):
+        for method in ("SystemSharedMemoryStatus", "RepositoryModelLoad", "ModelConfig"):
             error = refused(channel.unary_unary(f"/inference.GRPCInferenceService/{method}"), b"")
             assert error.code() is StatusCode.UNIMPLEMENTED, method
 

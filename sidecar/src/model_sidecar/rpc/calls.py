@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -13,12 +12,10 @@ from typing import Any
 import grpc
 
 from model_sidecar.rpc.meters import Meters
-from model_sidecar.rpc.status import Failure, failure_of
-
-log = logging.getLogger(__name__)
+from model_sidecar.rpc.status import Failure
+from model_sidecar.rpc.telling import Telling
 
 _OK = "OK"
-_LOG_EVERY_S = 1.0
 
 
 class _Calls(grpc.GenericRpcHandler):
@@ -28,8 +25,7 @@ class _Calls(grpc.GenericRpcHandler):
         self._handlers = handlers
         self._meters = meters
         self._wrapped: dict[str, Any] = {}
-        self._logged = -_LOG_EVERY_S
-        self._left_out = 0
+        self._telling = Telling()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The method's handler, or None: gRPC then answers UNIMPLEMENTED."""
@@ -46,19 +42,6 @@ class _Calls(grpc.GenericRpcHandler):
 
     def _wrap(self, handler: Any, method: str) -> Any:
         raise NotImplementedError
-
-    def _told(self, error: Exception, method: str) -> Failure:
-        failure = failure_of(error)
-        if failure.for_the_log:
-            # A model that fails on everything it is sent must not fill the disk with its tracebacks.
-            if time.monotonic() - self._logged < _LOG_EVERY_S:
-                self._left_out += 1
-            else:
-                log.error(
-                    "%s failed (%d failures before it were left out)", method, self._left_out, exc_info=error
-                )
-                self._logged, self._left_out = time.monotonic(), 0
-        return failure
 
 
 class AioCalls(_Calls):
@@ -85,7 +68,7 @@ class AioCalls(_Calls):
                 code = _given_up(context)
                 raise
             except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes a status
-                failure = self._told(error, method)
+                failure = self._telling.failure(error, method)
                 code = failure.code.name
                 await context.abort(failure.code, failure.message, failure.trailing)
             finally:
@@ -109,7 +92,7 @@ class AioCalls(_Calls):
                 code = _given_up(context)
                 raise
             except Exception as error:  # noqa: BLE001 - as above
-                failure = self._told(error, method)
+                failure = self._telling.failure(error, method)
                 code = failure.code.name
                 await context.abort(failure.code, failure.message, failure.trailing)
             finally:
@@ -140,7 +123,7 @@ class ThreadCalls(_Calls):
             try:
                 response = behaviour(request, context)
             except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes a status
-                failure = self._told(error, method)
+                failure = self._telling.failure(error, method)
             self._meters.handled(method, _code(failure, context), time.perf_counter() - began)
             if failure is not None:
                 _abort(context, failure)
@@ -156,7 +139,7 @@ class ThreadCalls(_Calls):
                 yield from behaviour(request, context)
             except Exception as error:  # noqa: BLE001 - as above
                 # A stream of requests that its caller gave up raises inside the behaviour: no failure of ours.
-                failure = self._told(error, method) if context.is_active() else None
+                failure = self._telling.failure(error, method) if context.is_active() else None
             finally:
                 self._meters.handled(method, _code(failure, context), time.perf_counter() - began)
             if failure is not None:

@@ -1,6 +1,6 @@
 """`inference.GRPCInferenceService`: the Open Inference Protocol, version 2, on a `grpc.aio` server.
 
-ModelStreamInfer and shared memory are not there: gRPC answers UNIMPLEMENTED for what this class does not have.
+Shared memory and repository control are not there: gRPC answers UNIMPLEMENTED for what this class does not have.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from model_sidecar.rpc.meters import Meters
 from model_sidecar.rpc.notes import Notes
 from model_sidecar.rpc.predictions import Predictions
 from model_sidecar.rpc.sites import Sites, resident_versions
+from model_sidecar.rpc.streams import Streams
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import PREVIOUS
 from model_sidecar_client.wire import services
@@ -82,14 +83,16 @@ class InferenceService:
             meters=meters,
             notes=notes,
         )
+        self._streams = Streams(self._predictions, max_message_bytes=max_message_bytes)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server has to be given."""
-        infer: Any = grpc.unary_unary_rpc_method_handler(
-            self._predictions.infer
-        )  # without (de)serializers: bytes
+        # Without (de)serializers: bytes.
+        infer: Any = grpc.unary_unary_rpc_method_handler(self._predictions.infer)
+        stream: Any = grpc.stream_stream_rpc_method_handler(self._streams.infer)
+        predictions = {"ModelInfer": infer, "ModelStreamInfer": stream}
         return [
-            grpc.method_handlers_generic_handler(services.INFERENCE, {"ModelInfer": infer}),
+            grpc.method_handlers_generic_handler(services.INFERENCE, predictions),
             services.handler(services.INFERENCE, self),
         ]
 
@@ -99,8 +102,9 @@ class InferenceService:
         return self._predictions.idle
 
     def drain(self, on_idle: Callable[[], object]) -> None:
-        """Refuse new predictions from now on, and call `on_idle` once none is in flight."""
+        """Refuse new predictions from now on, and call `on_idle` once none is in flight; streams end by themselves."""
         self._predictions.drain(on_idle)
+        self._streams.drain()
 
     def hold_refusals(self) -> None:
         """While draining, let whoever comes from now on wait for his refusal."""

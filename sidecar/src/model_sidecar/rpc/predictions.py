@@ -1,4 +1,4 @@
-"""ModelInfer: admission, the choice between loop and lane, and the notes taken of every prediction.
+"""Predictions: admission, the choice between loop and lane, and the notes taken of every prediction.
 
 Takes and gives bytes, so that large messages are parsed and written in a lane instead of on the loop.
 """
@@ -58,6 +58,7 @@ class Predictions:
             max_waiting_bytes=max(_WAITING_BYTES, _WAITING_MESSAGES * max_message_bytes),
         )
         self._max_inflight = max_inflight
+        self._max_wait_s = max_queue_wait_s
         self._meters = GuardedMeters(meters)
         self._predictor = Predictor(max_message_bytes=max_message_bytes, max_run_s=max_run_s, notes=notes)
         self._inflight = 0
@@ -94,6 +95,24 @@ class Predictions:
         """Refuse everybody who waits for it."""
         self._said.set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether so much is being worked on that one more might soon have to be refused."""
+        return 2 * self._inflight >= self._max_inflight or 2 * self._lanes.expected_wait_s() > self._max_wait_s
+
+    async def refuse_if_draining(self) -> None:
+        """Return at once, or, while draining, refuse when that may be said.
+
+        Raises:
+            UnavailableError: DRAINING.
+        """
+        if self.draining:
+            self._last_arrival = time.perf_counter()
+            await self._said.wait()
+            raise UnavailableError(
+                "this sidecar is going down and takes no new requests", reason=Reason.DRAINING
+            )
+
     def close(self) -> None:
         """Run nothing more; after the server has stopped."""
         self._lanes.close()
@@ -102,11 +121,11 @@ class Predictions:
     async def infer(self, content: bytes, context: Any) -> bytes:
         """ModelInfer: a serialized ModelInferRequest to a serialized ModelInferResponse."""
         left = context.time_remaining()
-        call = Call(
-            size=len(content),
-            arrived=time.perf_counter(),
-            ends=None if left is None else time.monotonic() + left,
-        )
+        return await self.answer(content, None if left is None else time.monotonic() + left)
+
+    async def answer(self, content: bytes, ends: float | None) -> bytes:
+        """One prediction, whatever it came by, for a caller who waits until `ends` (`time.monotonic`; None: for ever)."""
+        call = Call(size=len(content), arrived=time.perf_counter(), ends=ends)
         self._last_arrival = call.arrived
         code = grpc.StatusCode.OK
         try:
@@ -135,11 +154,7 @@ class Predictions:
         return await self._admitted(request, content, call)
 
     async def _admitted(self, request: ModelInferRequest | None, content: bytes, call: Call) -> bytes:
-        if self.draining:
-            await self._said.wait()
-            raise UnavailableError(
-                "this sidecar is going down and takes no new requests", reason=Reason.DRAINING
-            )
+        await self.refuse_if_draining()
         if self._inflight >= self._max_inflight:
             raise OverloadedError(
                 f"{self._inflight} predictions are being worked on, and no more are taken at once (--max-inflight)",
