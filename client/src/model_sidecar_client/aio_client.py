@@ -12,6 +12,7 @@ from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetada
 from model_sidecar_client.channels import ChannelOptions, Metadata
 from model_sidecar_client.foreign import AsyncPredictions
 from model_sidecar_client.inference import Parameter, PredictCall, Signatures
+from model_sidecar_client.prediction_stream import PredictionStream
 from model_sidecar_client.tensors import Values
 from model_sidecar_client.transport import AsyncConnection
 from model_sidecar_client.truths import Feedback, FeedbackOutcome, FeedbackReport
@@ -58,6 +59,18 @@ class AsyncClient:
         return await self._connection.run(
             inference.predict(call, self._signatures), timeout_s=timeout_s, metadata=metadata
         )
+
+    def stream(self, model: str, *, metadata: Metadata | None = None) -> PredictionStream:
+        """A stream of predictions, faster than calls where many are asked for.
+
+            async with client.stream("recommendation-v1") as stream:
+                answer = await stream.predict({"x": rows})
+
+        Args:
+            model: its name.
+            metadata: gRPC metadata for the stream, besides the client's.
+        """
+        return PredictionStream(self._connection, self._signatures, model, metadata)
 
     async def feedback(
         self,

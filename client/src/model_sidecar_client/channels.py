@@ -26,11 +26,12 @@ def _retrying(*codes: str, **method: str) -> dict[str, object]:
 # gRFC A6. Only UNAVAILABLE: whatever else failed would fail again, or may have been done already. Predictions and
 # questions, which change nothing, also where the server said CANCELLED: that is gRPC in a sidecar with too many calls
 # that nobody has looked at (`--backlog`). The throttle stops retries once about half of the recent calls fail, so that a sick sidecar is
-# not asked three times as often.
+# not asked three times as often. A stream is never opened again by itself: its askers must know what was not answered.
 _SERVICE_CONFIG = {
     "methodConfig": [
         _retrying("UNAVAILABLE"),
         _retrying("UNAVAILABLE", "CANCELLED", service=INFERENCE),
+        {"name": [{"service": INFERENCE, "method": "ModelStreamInfer"}]},
     ],
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }

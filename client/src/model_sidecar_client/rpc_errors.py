@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -27,12 +28,15 @@ from model_sidecar_client.errors import (
     VerificationFailedError,
 )
 from model_sidecar_client.wire.error_details import ErrorInfo, RetryInfo
+from model_sidecar_client.wire.inference import ModelStreamInferResponse
 from model_sidecar_client.wire.services import DEPLOYMENT, FEEDBACK, INFERENCE
 from model_sidecar_client.wire.status import Status
 
 DOMAIN = "model-sidecar"
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+CODE_KEY = "grpc-status"
+"""In a stream, an error's code and trailers are parameters of the answer, bytes in base64."""
 
 _BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
     grpc.StatusCode.OK: InternalError,
@@ -53,6 +57,9 @@ _BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DATA_LOSS: InternalError,
 }
+
+_UNKNOWN = grpc.StatusCode.UNKNOWN
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 # The commonest ways to ask somebody who does not know the call.
 _OTHER_SOCKET = {
@@ -84,7 +91,8 @@ def translated(
         timeout_s: how long the caller was ready to wait, for the message.
     """
     code = error.code()
-    found = _details(error)
+    # By iteration: aio metadata look like a mapping to dict(), and in older releases are none.
+    found = _details(dict(iter(cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ()))))
     kind = _class(code, found, error.details() or "")
     message = _message(
         kind,
@@ -95,6 +103,26 @@ def translated(
         method=method,
         timeout_s=timeout_s,
     )
+    return _made(kind, message, found, code)
+
+
+def told(reply: ModelStreamInferResponse) -> SidecarError:
+    """The error that one answer of a stream tells of; of an InternalError where it says nothing but words."""
+    parameters = reply.infer_response.parameters
+    code = _CODES.get(parameters[CODE_KEY].int64_param if CODE_KEY in parameters else -1, _UNKNOWN)
+    trailing = {key: parameters[key].string_param for key in (DETAILS_KEY, PUSHBACK_KEY) if key in parameters}
+    try:
+        details = base64.b64decode(trailing.pop(DETAILS_KEY, ""))
+    except ValueError:
+        details = b""  # as below
+    found = _details({**trailing, DETAILS_KEY: details})
+    kind = _class(code, found, reply.error_message)
+    return _made(kind, reply.error_message, found, code)
+
+
+def _made(
+    kind: type[SidecarError], message: str, found: _Details, code: grpc.StatusCode
+) -> SidecarError:
     ours = kind(message, reason=found.reason, metadata=found.metadata, code=code)
     if isinstance(ours, OverloadedError):
         ours.retry_after_s = found.retry_after_s
@@ -141,9 +169,7 @@ def _message(
     return f"{method} at {target}: {details}"
 
 
-def _details(error: grpc.RpcError) -> _Details:
-    # By iteration: aio metadata look like a mapping to dict(), and in older releases are none.
-    trailing = dict(iter(cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())))
+def _details(trailing: Mapping[str, str | bytes]) -> _Details:
     info, retry_after_s = ErrorInfo(), _pushback_s(trailing.get(PUSHBACK_KEY))
     try:
         status = Status.FromString(_as_bytes(trailing.get(DETAILS_KEY, b"")))

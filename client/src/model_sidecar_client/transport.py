@@ -21,8 +21,10 @@ from model_sidecar_client.channels import (
 )
 from model_sidecar_client.errors import SidecarError
 from model_sidecar_client.exchange import Ask, Exchange, Pause
+from model_sidecar_client.pipes import Pipe
 from model_sidecar_client.rpc_errors import translated
 from model_sidecar_client.wire import services
+from model_sidecar_client.wire.inference import ModelInferRequest
 
 T = TypeVar("T")
 
@@ -38,12 +40,12 @@ class _Way:
     ) -> None:
         self.target = checked_target(target)
         self._services = service
-        self._timeout_s = checked_timeout(timeout_s)
+        self.timeout_s = checked_timeout(timeout_s)
         self._metadata = checked_metadata(metadata)
         self._options = channel_options(self.target, options)
 
     def _deadline(self, timeout_s: float | None) -> _Deadline:
-        return _Deadline(self._timeout_s if timeout_s is None else checked_timeout(timeout_s))
+        return _Deadline(self.timeout_s if timeout_s is None else checked_timeout(timeout_s))
 
     def _keywords(self, metadata: Metadata | None) -> dict[str, Any]:
         return {"metadata": (*self._metadata, *checked_metadata(metadata or ()))}
@@ -165,9 +167,14 @@ class AsyncConnection(_Way):
         self._is_closed = False
 
     async def run(
-        self, exchange: Exchange[T], *, timeout_s: float | None = None, metadata: Metadata | None = None
+        self,
+        exchange: Exchange[T],
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+        pipe: Pipe | None = None,
     ) -> T:
-        """Carry an exchange to its end, under one deadline.
+        """Carry an exchange to its end, under one deadline; its predictions by way of `pipe`, if there is one.
 
         Raises:
             SidecarError: what the exchange did not catch.
@@ -182,7 +189,7 @@ class AsyncConnection(_Way):
                 result: T = finished.value
                 return result
             try:
-                answer, failure = await self._perform(step, deadline, metadata), None
+                answer, failure = await self._perform(step, deadline, metadata, pipe), None
             except SidecarError as error:
                 answer, failure = None, error
 
@@ -203,6 +210,14 @@ class AsyncConnection(_Way):
         finally:
             call.cancel()
 
+    def pipe(self, metadata: Metadata | None = None) -> Pipe:
+        """A stream of predictions, open until it is closed."""
+        ask = Ask("ModelStreamInfer", ())
+        call = self._method(ask)(**self._keywords(metadata))
+        return Pipe(
+            call, target=self.target, translated=lambda error: self._translated(error, ask, timeout_s=None)
+        )
+
     async def close(self) -> None:
         """End the connection. Closing twice is fine."""
         self._is_closed = True
@@ -215,11 +230,13 @@ class AsyncConnection(_Way):
             warnings.warn(f"unclosed {_unclosed(self)}", ResourceWarning, source=self, stacklevel=2)
 
     async def _perform(
-        self, step: Ask | Pause, deadline: _Deadline, metadata: Metadata | None
+        self, step: Ask | Pause, deadline: _Deadline, metadata: Metadata | None, pipe: Pipe | None
     ) -> Message | None:
         if isinstance(step, Pause):
             await asyncio.sleep(min(step.seconds, deadline.left_s()))
             return None
+        if pipe is not None and isinstance(step.request, ModelInferRequest):
+            return await pipe.ask(step.request, left_s=deadline.left_s(), timeout_s=deadline.timeout_s)
         method, keywords = self._method(step), self._keywords(metadata)
         request = iter(step.request) if isinstance(step.request, Sequence) else step.request
         try:

@@ -81,9 +81,15 @@ class DataPlane:
             _add(response, tensor, is_typed=is_typed)
         return response
 
+    def ModelStreamInfer(
+        self, request: wire.ModelInferRequest, context: grpc.ServicerContext
+    ) -> wire.ModelStreamInferResponse:
+        """One message of a stream; `Scripted` takes them off it."""
+        return wire.ModelStreamInferResponse(infer_response=self.ModelInfer(request, context))
+
 
 def inputs_of(request: object) -> Mapping[str, Values]:
-    """The decoded inputs of a ModelInfer; none for other requests, and none that cannot be decoded."""
+    """The decoded inputs of a prediction; none for other requests, and none that cannot be decoded."""
     if not isinstance(request, wire.ModelInferRequest):
         return {}
     try:

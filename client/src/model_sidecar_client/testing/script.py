@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -12,15 +13,16 @@ from typing import Any, NoReturn, Self
 import grpc
 from google.protobuf.message import Message
 
-from model_sidecar_client.rpc_errors import DETAILS_KEY, DOMAIN, PUSHBACK_KEY
+from model_sidecar_client.rpc_errors import CODE_KEY, DETAILS_KEY, DOMAIN, PUSHBACK_KEY
 from model_sidecar_client.tensors import Values
 from model_sidecar_client.wire.error_details import ErrorInfo
+from model_sidecar_client.wire.inference import ModelInferRequest, ModelStreamInferResponse
 from model_sidecar_client.wire.status import Status
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A call that arrived. `inputs` are the decoded ones of a ModelInfer, and empty for every other method."""
+    """A call that arrived. `inputs` are the decoded ones of a prediction, and empty for every other method."""
 
     method: str
     request: Message
@@ -40,17 +42,32 @@ class Failure(Exception):  # noqa: N818 - a plan first, raised by the stand-in o
 
     def abort(self, context: grpc.ServicerContext) -> NoReturn:
         """End this call with the error."""
-        message = self.message or f"the stand-in was told to fail with {self.reason or self.code.name}"
+        context.set_trailing_metadata(tuple(self._trailers()))
+        context.abort(self.code, self._words())
+
+    def told(self, request_id: str) -> ModelStreamInferResponse:
+        """The error as one answer of a stream."""
+        reply = ModelStreamInferResponse(error_message=self._words())
+        reply.infer_response.id = request_id
+        reply.infer_response.parameters[CODE_KEY].int64_param = self.code.value[0]
+        for key, value in self._trailers():
+            text = value if isinstance(value, str) else base64.b64encode(value).decode("ascii")
+            reply.infer_response.parameters[key].string_param = text
+        return reply
+
+    def _words(self) -> str:
+        return self.message or f"the stand-in was told to fail with {self.reason or self.code.name}"
+
+    def _trailers(self) -> list[tuple[str, str | bytes]]:
         trailers: list[tuple[str, str | bytes]] = []
         if self.reason:
             info = ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=dict(self.metadata))
-            status = Status(code=self.code.value[0], message=message)
+            status = Status(code=self.code.value[0], message=self._words())
             status.details.add().Pack(info)
             trailers.append((DETAILS_KEY, status.SerializeToString()))
         if self.retry_after_s is not None:
             trailers.append((PUSHBACK_KEY, str(round(self.retry_after_s * 1000))))
-        context.set_trailing_metadata(tuple(trailers))
-        context.abort(self.code, message)
+        return trailers
 
 
 class Hold:
@@ -157,14 +174,26 @@ class Scripted:
         # AttributeError goes out to wire.services.handler, which leaves such a method UNIMPLEMENTED.
         function = getattr(self._implementation, method)
 
+        def converse(
+            requests: Iterator[ModelInferRequest], context: grpc.ServicerContext
+        ) -> Iterator[ModelStreamInferResponse]:
+            for request in requests:
+                try:
+                    yield act(request, context)
+                except Failure as failure:
+                    yield failure.told(request.id)
+
+        def act(request: Any, context: grpc.ServicerContext) -> Any:
+            self._script.note(
+                Received(method, request, dict(context.invocation_metadata()), self._inputs_of(request))
+            )
+            self._script.enter(method)
+            return function(request, context)
+
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                self._script.note(
-                    Received(method, request, dict(context.invocation_metadata()), self._inputs_of(request))
-                )
-                self._script.enter(method)
-                return function(request, context)
+                return act(request, context)
             except Failure as failure:
                 failure.abort(context)
 
-        return answer
+        return converse if method == "ModelStreamInfer" else answer

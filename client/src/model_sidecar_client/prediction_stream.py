@@ -1,0 +1,83 @@
+"""`PredictionStream`: predictions over one stream, for who asks for many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from model_sidecar_client import inference
+from model_sidecar_client.answers import Prediction
+from model_sidecar_client.channels import Metadata
+from model_sidecar_client.inference import Parameter, PredictCall, Signatures
+from model_sidecar_client.pipes import Pipe
+from model_sidecar_client.tensors import Values
+from model_sidecar_client.transport import AsyncConnection
+
+
+class PredictionStream:
+    """One open stream to one model, from `AsyncClient.stream`; any number of tasks may ask over it at once.
+
+        async with client.stream("recommendation-v1") as stream:
+            answers = await asyncio.gather(*(stream.predict({"x": each}) for each in batches))
+
+    The sidecar reads ahead and answers in the order of the questions. Leaving the block waits for what has been asked,
+    as long as one call may take; leaving it by an exception does not.
+    """
+
+    def __init__(
+        self, connection: AsyncConnection, signatures: Signatures, model: str, metadata: Metadata | None
+    ) -> None:
+        self._connection = connection
+        self._signatures = signatures
+        self._model = model
+        self._metadata = metadata
+        self._pipe: Pipe | None = None
+
+    async def predict(
+        self,
+        inputs: Mapping[str, Values],
+        *,
+        version: str = "",
+        outputs: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> Prediction:
+        """One prediction. The arguments and errors are those of `Client.predict`, but nothing is tried again.
+
+        An error is this prediction's alone, and the stream goes on; unless it has ended: UnavailableError (where the
+        sidecar goes down; what has no answer was not looked at), NotReachableError, and so for every later one.
+        One that is given up, or is not answered in time, is passed over when its answer comes.
+        """
+        if self._pipe is None:
+            raise RuntimeError("the stream is not open: use `async with client.stream(…) as stream:`")
+        call = PredictCall(
+            model=self._model,
+            inputs=inputs,
+            version=version,
+            outputs=outputs,
+            request_id=request_id,
+            parameters=parameters,
+        )
+        return await self._connection.run(
+            inference.predict(call, self._signatures),
+            timeout_s=timeout_s,
+            metadata=self._metadata,
+            pipe=self._pipe,
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._pipe is not None:
+            raise RuntimeError("a stream is opened once: call client.stream(…) for another")
+        self._pipe = self._connection.pipe(self._metadata)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._pipe is not None, "entered"
+        if kind is None:
+            await self._pipe.close(timeout_s=self._connection.timeout_s)
+        else:
+            await self._pipe.cancel()
