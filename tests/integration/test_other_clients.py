@@ -16,7 +16,7 @@ INTERPRETER = Path(os.environ.get("MODEL_SIDECAR_TRITON_PYTHON", ROOT / ".venv-t
 A, B = "2024.01.10.prod", "2024.01.12.prod"
 
 STORY = """
-import asyncio, sys
+import asyncio, queue, sys
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
@@ -63,6 +63,27 @@ for target in targets:
             else:
                 raise AssertionError(f"{status} was expected")
 
+        # Over a stream: answers in the order of the requests, errors as those of their messages.
+        told = queue.SimpleQueue()
+        client.start_stream(lambda result, error: told.put((result, error)))
+        for number in range(40):
+            client.async_stream_infer(model, inputs, request_id=str(number), outputs=outputs, enable_empty_final_response=True)
+        client.async_stream_infer(model, inputs, model_version=previous)
+        client.async_stream_infer("nobody", inputs)
+        client.async_stream_infer(model, inputs, request_id="last")
+        for number in range(40):
+            result, error = told.get(timeout=20)
+            assert error is None and result.get_response().id == str(number), (number, error)
+            assert result.get_response().model_version == live
+            np.testing.assert_array_equal(result.as_numpy("y"), rows + np.float32(offset))
+        result, error = told.get(timeout=20)
+        assert result.get_response().model_version == previous
+        result, error = told.get(timeout=20)
+        assert result is None and "'nobody' is not served here" in error.message(), error
+        result, error = told.get(timeout=20)
+        assert result.get_response().id == "last"
+        client.stop_stream()
+
     async def ask():
         async with triton_aio.InferenceServerClient(target) as client:
             inputs, outputs = tensors(triton_aio)
@@ -70,13 +91,23 @@ for target in targets:
             for answer in answers:
                 np.testing.assert_array_equal(answer.as_numpy("y"), rows + np.float32(offset))
 
+            async def asked():
+                for number in range(20):
+                    yield {"model_name": model, "inputs": inputs, "outputs": outputs, "request_id": str(number)}
+
+            seen = []
+            async for result, error in client.stream_infer(asked()):
+                assert error is None, error
+                seen.append(result.get_response().id)
+            assert seen == [str(number) for number in range(20)], seen
+
     asyncio.run(ask())
 print("all as expected")
 """
 
 
 def test_tritonclient_works_unchanged(yard: Yard) -> None:
-    """Its synchronous and asyncio clients, over a Unix socket and TCP, get answers, metadata, statistics and errors."""
+    """Its synchronous and asyncio clients, over a Unix socket and TCP, get answers, metadata, statistics, streams and errors."""
     if not INTERPRETER.exists():
         pytest.skip(f"no interpreter with tritonclient at {INTERPRETER}: `make venv-triton` makes one")
     for version in (A, B):

@@ -1,0 +1,134 @@
+"""Streams of predictions and real processes: flips, rollbacks, kills and SIGTERM under streams that never pause."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+
+import pytest
+from support.rpc_models import counted_loop
+from support.sidecars import RunningSidecar, serving
+from support.yard import MODEL, PROD, Yard
+
+from model_sidecar_client import (
+    AsyncClient,
+    NotReachableError,
+    Operator,
+    Prediction,
+    PredictionStream,
+    SidecarError,
+    UnavailableError,
+)
+
+A, B = "2024.01.10.prod", "2024.01.12.prod"
+ROWS = {"raw": [[1.0, 2.0]]}
+ASKERS = 8
+
+
+def test_flips_under_streams_lose_nothing_and_tag_right(yard: Yard) -> None:
+    """Two streams, each asked by eight tasks without a pause, through ten deploys: every answer is its tag's own."""
+    for version in (A, B):
+        yard.publish(version)
+    expected = {version: yard.expected(version, 1.0) for version in (A, B)}
+    answers: list[Prediction] = []
+
+    async def ask(stream: PredictionStream, over: asyncio.Event) -> None:
+        while not over.is_set():
+            answers.append(await stream.predict(ROWS))
+
+    def flip(operator: Operator) -> None:
+        for _ in range(5):
+            operator.deploy(MODEL, B, environment=PROD)
+            operator.rollback(MODEL, environment=PROD, version=A, reason="to and fro")
+
+    async def through_flips(sidecar: RunningSidecar) -> None:
+        over = asyncio.Event()
+        async with (
+            AsyncClient(sidecar.data) as client,
+            client.stream(MODEL) as one,
+            client.stream(MODEL) as other,
+            asyncio.TaskGroup() as group,
+        ):
+            for stream in (one, other):
+                for _ in range(ASKERS):
+                    group.create_task(ask(stream, over))
+            with sidecar.operator() as operator:
+                await asyncio.to_thread(flip, operator)
+            over.set()
+
+    with serving(yard, A) as sidecar:
+        asyncio.run(through_flips(sidecar))
+
+    assert {each.version for each in answers} == {A, B}
+    for each in answers:
+        assert float(each.outputs["y"][0][0]) == expected[each.version]
+    assert len({each.prediction_id for each in answers}) == len(answers)
+    generations = {(each.generation, each.version) for each in answers}
+    assert len({generation for generation, _ in generations}) == len(generations)
+
+
+def test_terminated_under_streams_it_answers_what_it_has_read(yard: Yard) -> None:
+    """SIGTERM amid streams: answers up to a point, then DRAINING for all that is left; exit code 0, and nothing unsaid."""
+    yard.publish(A, model=counted_loop())
+    outcomes: Counter[str] = Counter()
+
+    async def ask(stream: PredictionStream, turns: int, begun: asyncio.Event) -> None:
+        while True:
+            try:
+                await stream.predict({"x": [[0.0, 0.0]], "turns": turns}, timeout_s=30)
+            except SidecarError as error:
+                outcomes[error.reason or type(error).__name__] += 1
+                return
+            outcomes["OK"] += 1
+            begun.set()
+
+    async def until_the_end(sidecar: RunningSidecar) -> None:
+        begun = asyncio.Event()
+        async with AsyncClient(sidecar.data) as client:
+            cheap, dear, idle = (client.stream(MODEL) for _ in range(3))
+            async with cheap, dear, idle:
+                await idle.predict({"x": [[0.0, 0.0]], "turns": 1})
+                async with asyncio.TaskGroup() as group:
+                    for stream, turns in ((cheap, 1), (dear, 20_000)):
+                        for _ in range(ASKERS):
+                            group.create_task(ask(stream, turns, begun))
+                    await begun.wait()
+                    sidecar.signal(signal.SIGTERM)
+                with pytest.raises(UnavailableError, match="going down"):
+                    await idle.predict({"x": [[0.0, 0.0]], "turns": 1})
+
+    with serving(yard, A) as sidecar:
+        asyncio.run(until_the_end(sidecar))
+        assert sidecar.process is not None
+        assert sidecar.process.wait(timeout=30) == 0
+        assert "Traceback" not in sidecar.log.read_text()
+    assert outcomes["DRAINING"] == 2 * ASKERS
+    assert set(outcomes) == {"OK", "DRAINING"}
+
+
+def test_killed_under_a_stream_its_askers_are_told(yard: Yard) -> None:
+    """SIGKILL: whoever waits learns that nobody is there, and the next sidecar answers a new stream of the same client."""
+    yard.publish(A)
+
+    async def ask(stream: PredictionStream) -> None:
+        while True:
+            await stream.predict(ROWS)
+
+    async def through_a_kill(sidecar: RunningSidecar) -> str:
+        async with AsyncClient(sidecar.data) as client:
+            async with client.stream(MODEL) as stream:
+                await stream.predict(ROWS)
+                askers = [asyncio.create_task(ask(stream)) for _ in range(ASKERS)]
+                await asyncio.sleep(0.1)
+                await asyncio.to_thread(sidecar.kill)
+                for each in askers:
+                    with pytest.raises(NotReachableError):
+                        await each
+            await asyncio.to_thread(sidecar.start)
+            await client.wait_ready(MODEL)
+            async with client.stream(MODEL) as stream:
+                return (await stream.predict(ROWS)).version
+
+    with serving(yard, A) as sidecar:
+        assert asyncio.run(through_a_kill(sidecar)) == A
