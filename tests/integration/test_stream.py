@@ -78,24 +78,35 @@ def test_terminated_under_streams_it_answers_what_it_has_read(yard: Yard) -> Non
             try:
                 await stream.predict({"x": [[0.0, 0.0]], "turns": turns}, timeout_s=30)
             except SidecarError as error:
-                outcomes[error.reason or type(error).__name__] += 1
+                outcomes[error.reason or repr(error)] += 1
                 return
             outcomes["OK"] += 1
             begun.set()
 
+    async def pester(stream: PredictionStream, sidecar: RunningSidecar) -> None:
+        while not sidecar.dead():
+            try:
+                await stream.predict({"x": [[0.0, 0.0]], "turns": 1}, timeout_s=30)
+            except UnavailableError:
+                await asyncio.sleep(
+                    0.001
+                )  # the next may find the stream at its end, in the middle of being written to
+
     async def until_the_end(sidecar: RunningSidecar) -> None:
         begun = asyncio.Event()
         async with AsyncClient(sidecar.data) as client:
-            cheap, dear, idle = (client.stream(MODEL) for _ in range(3))
-            async with cheap, dear, idle:
+            cheap, dear, idle, pestered = (client.stream(MODEL) for _ in range(4))
+            async with cheap, dear, idle, pestered:
                 await idle.predict({"x": [[0.0, 0.0]], "turns": 1})
                 async with asyncio.TaskGroup() as group:
                     for stream, turns in ((cheap, 1), (dear, 20_000)):
                         for _ in range(ASKERS):
                             group.create_task(ask(stream, turns, begun))
                     await begun.wait()
+                    group.create_task(pester(pestered, sidecar))
                     sidecar.signal(signal.SIGTERM)
-                with pytest.raises(UnavailableError, match="going down"):
+                # In time it is refused, and later told that the stream has ended.
+                with pytest.raises(UnavailableError):
                     await idle.predict({"x": [[0.0, 0.0]], "turns": 1})
 
     with serving(yard, A) as sidecar:
@@ -103,8 +114,8 @@ def test_terminated_under_streams_it_answers_what_it_has_read(yard: Yard) -> Non
         assert sidecar.process is not None
         assert sidecar.process.wait(timeout=30) == 0
         assert "Traceback" not in sidecar.log.read_text()
-    assert outcomes["DRAINING"] == 2 * ASKERS
-    assert set(outcomes) == {"OK", "DRAINING"}
+    assert outcomes.pop("OK") > 0
+    assert outcomes == {"DRAINING": 2 * ASKERS}
 
 
 def test_killed_under_a_stream_its_askers_are_told(yard: Yard) -> None:

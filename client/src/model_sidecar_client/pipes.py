@@ -20,6 +20,10 @@ from model_sidecar_client.errors import (
 from model_sidecar_client.rpc_errors import told
 from model_sidecar_client.wire import inference as wire
 
+# What grpc.aio (1.85) says of a call that the server had ended when a message was written to it. The server's own word,
+# most often that it is going down, is lost then.
+_WRITTEN_TOO_LATE = "Internal error from Core"
+
 _Answer = asyncio.Future[wire.ModelStreamInferResponse]
 
 
@@ -30,7 +34,9 @@ class Pipe:
     its way, the sidecar decides: it reads no further than it can work, and gRPC holds the rest back.
     """
 
-    def __init__(self, call: Any, *, target: str, translated: Callable[[grpc.RpcError], SidecarError]) -> None:
+    def __init__(
+        self, call: Any, *, target: str, translated: Callable[[grpc.RpcError], SidecarError]
+    ) -> None:
         """Talk over this `grpc.aio` call, just begun; its failures become what `translated` makes of them."""
         self._call = call
         self._target = target
@@ -104,7 +110,10 @@ class Pipe:
             self._end(lambda: UnavailableError(f"{self._target} has ended the stream"))
         except grpc.RpcError as failure:
             error = failure
-            self._end(lambda: self._translated(error))
+            if error.details() == _WRITTEN_TOO_LATE:
+                self._end(lambda: UnavailableError(f"{self._target} has ended the stream while it was asked"))
+            else:
+                self._end(lambda: self._translated(error))
         except asyncio.CancelledError:
             # grpc.aio's word for a call that was cancelled here; nobody cancels this task.
             self._end(

@@ -120,9 +120,7 @@ def told(reply: ModelStreamInferResponse) -> SidecarError:
     return _made(kind, reply.error_message, found, code)
 
 
-def _made(
-    kind: type[SidecarError], message: str, found: _Details, code: grpc.StatusCode
-) -> SidecarError:
+def _made(kind: type[SidecarError], message: str, found: _Details, code: grpc.StatusCode) -> SidecarError:
     ours = kind(message, reason=found.reason, metadata=found.metadata, code=code)
     if isinstance(ours, OverloadedError):
         ours.retry_after_s = found.retry_after_s

@@ -102,13 +102,16 @@ class InferenceService:
         return self._predictions.idle
 
     def drain(self, on_idle: Callable[[], object]) -> None:
-        """Refuse new predictions from now on, and call `on_idle` once none is in flight; streams end by themselves."""
+        """Refuse new predictions from now on, and call `on_idle` once none is in flight."""
         self._predictions.drain(on_idle)
-        self._streams.drain()
 
     def hold_refusals(self) -> None:
         """While draining, let whoever comes from now on wait for his refusal."""
         self._predictions.hold_refusals()
+
+    def end_streams(self) -> None:
+        """While draining, end all streams, when what was read of them is answered."""
+        self._streams.end()
 
     def send_refusals(self) -> None:
         """Refuse everybody who waits for it."""

@@ -98,7 +98,9 @@ class Predictions:
     @property
     def busy(self) -> bool:
         """Whether so much is being worked on that one more might soon have to be refused."""
-        return 2 * self._inflight >= self._max_inflight or 2 * self._lanes.expected_wait_s() > self._max_wait_s
+        return (
+            2 * self._inflight >= self._max_inflight or 2 * self._lanes.expected_wait_s() > self._max_wait_s
+        )
 
     async def refuse_if_draining(self) -> None:
         """Return at once, or, while draining, refuse when that may be said.

@@ -165,6 +165,7 @@ class DataServer:
         await self._quiet(until=self._held_until)
         # They would use the grace up, which is for answers on a busy machine; without them a stop ends as soon as it can.
         self._health.end_watches()
+        self._inference.end_streams()
         # Once only: grpc.aio (1.85) crashes the process where two stops overlap.
         stopping = asyncio.create_task(server.stop(_TELL_S))
         await asyncio.sleep(_TOLD_S)

@@ -39,8 +39,8 @@ class Streams:
         self._telling = Telling()
         self._readers: set[asyncio.Task[None]] = set()
 
-    def drain(self) -> None:
-        """Read no further on any stream: each ends once what it has read is answered."""
+    def end(self) -> None:
+        """While draining, read no further on any stream: each ends once what it has read is answered or refused."""
         for reader in self._readers:
             reader.cancel()
 
@@ -51,7 +51,7 @@ class Streams:
 
         Raises:
             OverloadedError: too many streams are open.
-            UnavailableError: the sidecar is going down; what was read is answered, and the rest was not looked at.
+            UnavailableError: the sidecar is going down; what has no answer was not looked at.
         """
         await self._predictions.refuse_if_draining()
         left = context.time_remaining()

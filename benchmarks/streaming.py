@@ -1,0 +1,103 @@
+"""What a stream gains: predictions a second over one stream, against calls, by the same client and the same sidecar.
+
+    python benchmarks/streaming.py [--seconds 2] [--rounds 7]
+
+Calls and stream take turns in one run; each line is the median of the rounds' ratios, with the least and the greatest.
+The client is `AsyncClient` in this process, the sidecar a process of its own with a model of one addition, so that what
+is measured is the way there and back. Fails where one of many askers at once gains less than nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from support.sidecars import serving
+from support.yard import MODEL, Yard
+
+from model_sidecar_client import AsyncClient, Prediction
+
+VERSION = "2024.01.10.prod"
+ROWS = np.ones((1, 2), np.float32)
+ASKERS = (1, 8, 32)
+GOAL = 1.0
+
+Predict = Callable[[], Awaitable[Prediction]]
+
+
+async def rate(predict: Predict, *, askers: int, seconds: float) -> float:
+    """Predictions a second by so many tasks, each of which asks again as soon as it is answered."""
+    answered, ends = 0, time.perf_counter() + seconds
+
+    async def ask() -> None:
+        nonlocal answered
+        while time.perf_counter() < ends:
+            await predict()
+            answered += 1
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(ask() for _ in range(askers)))
+    return answered / (time.perf_counter() - begun)
+
+
+async def compare(target: str, *, askers: int, seconds: float, rounds: int) -> list[tuple[float, float]]:
+    """Rates of calls and of a stream, round by round."""
+    inputs = {"raw": ROWS}
+    async with AsyncClient(target) as client, client.stream(MODEL) as stream:
+
+        async def call() -> Prediction:
+            return await client.predict(MODEL, inputs)
+
+        async def over_stream() -> Prediction:
+            return await stream.predict(inputs)
+
+        ways: tuple[Predict, Predict] = (call, over_stream)
+        for way in ways:
+            await rate(way, askers=askers, seconds=0.5)
+        measured = []
+        for number in range(rounds):
+            order = ways if number % 2 == 0 else ways[::-1]
+            found = {way: await rate(way, askers=askers, seconds=seconds) for way in order}
+            measured.append((found[call], found[over_stream]))
+        return measured
+
+
+def main() -> None:
+    """Measure, print, and fail where the goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    missed = False
+    with tempfile.TemporaryDirectory() as root:
+        yard = Yard(Path(root))
+        yard.publish(VERSION)
+        with serving(yard, VERSION) as sidecar:
+            for askers in ASKERS:
+                measured = asyncio.run(
+                    compare(sidecar.data, askers=askers, seconds=options.seconds, rounds=options.rounds)
+                )
+                calls, streamed = (statistics.median(each) for each in zip(*measured, strict=True))
+                ratios = [stream / call for call, stream in measured]
+                ratio = statistics.median(ratios)
+                missed = missed or (askers > 1 and ratio < GOAL)
+                print(
+                    f"{askers:>3} askers: {streamed:6.0f} a second over a stream, {calls:6.0f} by calls: "
+                    f"{ratio:.2f} times ({min(ratios):.2f} to {max(ratios):.2f})",
+                    flush=True,
+                )
+    sys.exit(missed)
+
+
+if __name__ == "__main__":
+    main()
