@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 _OVERLOAD = "rpc/test_overload.py::"
+_STREAMS = "rpc/test_streams.py::"
 _METERS = "telemetry/test_meters.py::"
 _UNFIT = "rpc/test_convert.py::test_what_does_not_fit_is_refused_by_name"
 
@@ -51,6 +52,33 @@ MUTANTS = (
         find="if self._inflight >= self._max_inflight:",
         replace="if False:",
         tests=(_OVERLOAD + "test_more_than_is_taken_on_is_refused_with_pushback",),
+    ),
+    Mutant(
+        name="stream-without-back-pressure",
+        why="A caller who sends on a stream and reads no answer has the sidecar compute and keep them all.",
+        file="rpc/streams.py",
+        find="if len(self._held) >= _AHEAD or self._bytes + self._answer_bytes > _AHEAD_BYTES:",
+        replace="if False:",
+        tests=(
+            _STREAMS + "test_no_more_than_so_many_are_read_ahead",
+            _STREAMS + "test_who_does_not_read_is_not_read",
+        ),
+    ),
+    Mutant(
+        name="stream-refuses-its-own-messages",
+        why="A caller who relies on a stream's back-pressure has messages refused for those that he sent before.",
+        file="rpc/streams.py",
+        find="return self._working == 0 or not self._predictions.busy",
+        replace="return True",
+        tests=(_STREAMS + "test_one_stream_alone_is_never_refused_for_what_it_has_sent_ahead",),
+    ),
+    Mutant(
+        name="stream-dropped-but-not-its-work",
+        why="What a caller asked for on a stream that he cancelled is computed all the same.",
+        file="rpc/streams.py",
+        find="                held.reply.cancel()",
+        replace="                pass",
+        tests=(_STREAMS + "test_cancelling_a_stream_ends_its_work",),
     ),
     Mutant(
         name="admitted-whatever-the-wait",

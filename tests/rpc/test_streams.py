@@ -214,7 +214,7 @@ def test_triton_s_parameter_for_empty_responses_changes_nothing(plane: Plane, ca
 
 def test_one_stream_alone_is_never_refused_for_what_it_has_sent_ahead(tmp_path: Path) -> None:
     """A model that takes longer than anybody may queue: the stream's messages wait for lanes unread instead of being refused."""
-    with Plane(tmp_path, lanes=2, max_queue_wait_s=0.5).running() as plane, plane.calling() as call:
+    with Plane(tmp_path, lanes=2, max_queue_wait_s=0.1).running() as plane, plane.calling() as call:
         plane.publish(ComputedModel(cost_s=POOLED_S, compute=slowly_doubled))
         answers = list(call.ModelStreamInfer((row(x) for x in range(40)), timeout=RPC_S))
         assert [number(each) for each in answers] == [2 * x for x in range(40)]
