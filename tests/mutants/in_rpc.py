@@ -140,8 +140,8 @@ MUTANTS = (
         name="drain-takes-new-work",
         why="A sidecar under steady traffic never ends, until it is killed with requests in flight.",
         file="rpc/predictions.py",
-        find="        if self.draining:\n            await",
-        replace="        if False:\n            await",
+        find="        if self.draining:\n            self._last_arrival",
+        replace="        if False:\n            self._last_arrival",
         tests=(_OVERLOAD + "test_refusing_while_draining_names_the_reason",),
     ),
     Mutant(
