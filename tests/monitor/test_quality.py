@@ -20,6 +20,7 @@ from support.labelled import (
 from support.served import SITE, A, B
 
 from model_sidecar.events import QualityAlarmed, QualityReported, Released, Site
+from model_sidecar.monitor.quality.label_tallies import LARGEST_ERROR
 from model_sidecar.monitor.quality.quality_report import QualityMetric, Verdict, VersionQuality
 from model_sidecar.monitor.readings import NOWHERE, Joined
 from model_sidecar.release.baseline import Baseline
@@ -193,6 +194,25 @@ def test_a_regression_is_accused_by_its_large_errors(here: Listening) -> None:
     assert metric(report, "rmse").value == pytest.approx(2.0, abs=0.2)
     assert metric(report, "rmse").verdict is metric(report, "mae").verdict is Verdict.BELOW
     assert [type(each) for each in here.events] == [QualityAlarmed]
+
+
+@pytest.mark.parametrize("truth", [1e69, 1e71, 1e100, -1e200, 1.7e308])
+def test_one_truth_beyond_measure_spoils_no_report(here: Listening, truth: float) -> None:
+    """A truth that no error can be taken to counts as a label and as wrong; the others' metrics go on, and it is said."""
+    version = watched(task="regression", metrics={"rmse": 1.0}, baseline=Baseline(rows=20_000, error_q90=1.6))
+    truths = [1.0, truth, 3.0, 1.0]
+    key = here.begin(version)
+    here.quality.joined(
+        key, [Joined(id_at(NOON, n), 0, 2.0, 2.0, None, each) for n, each in enumerate(truths)]
+    )
+
+    report = only(here)
+    assert report.labels == 4
+    if abs(truth) > LARGEST_ERROR:
+        assert metric(report, "mae").value == metric(report, "rmse").value == 1.0
+        assert "1 of the labels without an error up to 1e+70" in report.summary
+    else:
+        assert metric(report, "mae").value == pytest.approx(truth / 4)
 
 
 def test_without_labels_there_is_an_estimate_and_no_verdict(here: Listening) -> None:

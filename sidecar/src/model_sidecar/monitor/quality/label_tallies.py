@@ -19,6 +19,8 @@ from model_sidecar.monitor.readings import Joined
 MOST_CLASSES = 20
 """Further ones count together, as the last."""
 _NAME_CHARACTERS = 64
+LARGEST_ERROR = 1e70
+"""Its fourth power still has room for a sum of as many rows as there will be. A larger error is as if there were none."""
 HIT, PREDICTED, TRUE = range(3)
 
 
@@ -114,7 +116,8 @@ class ClassTally:
 class ValueTally:
     """Of a regression: how many rows, and the sums of |error|, error squared and to the fourth.
 
-    Rows whose prediction or truth is not finite have no error; they are counted apart.
+    Rows whose prediction or truth is not finite, or whose error is beyond `LARGEST_ERROR`, have no error: they count as
+    labels and not as finite, and for the detector they are wrong.
     """
 
     labels: int = 0
@@ -129,7 +132,7 @@ class ValueTally:
             return math.inf  # it was told to the process before this one, and never counted here
         self.labels += sign
         error = error_of(row.prediction, truth)
-        if not math.isfinite(error):
+        if not error <= LARGEST_ERROR:  # nor is NaN
             return math.inf
         self.finite += sign
         self.absolute += sign * error

@@ -19,7 +19,7 @@ from model_sidecar.events import Event, Listener, QualityAlarmed, QualityReporte
 from model_sidecar.monitor.quality import judging, measures
 from model_sidecar.monitor.quality.calibration import counted, estimated_accuracy
 from model_sidecar.monitor.quality.hours import hour_of, moment_of
-from model_sidecar.monitor.quality.label_tallies import ClassTally
+from model_sidecar.monitor.quality.label_tallies import LARGEST_ERROR, ClassTally
 from model_sidecar.monitor.quality.quality_report import QualityMetric, VersionQuality
 from model_sidecar.monitor.quality.quality_watch import FALSE_ALARM_LABELS, HOUR, HOUR_S, QualityWatch
 from model_sidecar.monitor.quality.truths import same
@@ -187,6 +187,7 @@ class Quality:
             if guess is not None:
                 shown.append(_estimate(guess, watched))
         verdict = judging.overall(shown, alarm=version.alarm_since is not None)
+        without = 0 if isinstance(tally, ClassTally) else tally.labels - tally.finite
         return VersionQuality(
             version=watched.version,
             manifest_sha256=watched.manifest,
@@ -208,7 +209,8 @@ class Quality:
                 labels=labels,
                 enough=enough,
                 alarm_since=version.alarm_since,
-            ),
+            )
+            + (f"; {without:,} of the labels without an error up to {LARGEST_ERROR:g}" if without else ""),
         )
 
 
