@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.watching import SITE, WAIT_S, KeptLog, readings, watched
 
-from model_sidecar.errors import OverloadedError, UnavailableError
+from model_sidecar.errors import UnavailableError
 from model_sidecar.monitor.log.feedback import Feedback, FeedbackOutcome
 from model_sidecar.monitor.log.prediction_log import WAITING_ROWS
 from model_sidecar.monitor.log.sampling import sampled
@@ -83,11 +83,37 @@ def test_feedback_that_piles_up_is_refused(held: threading.Event, tmp_path: Path
     with KeptLog(tmp_path / "log") as log:
         (first,) = log.predict(1.0)
         waiting = [log.desk.record([Feedback(prediction_id=first, truth=1.0)] * 30_000) for _ in range(2)]
-        with pytest.raises(OverloadedError, match="wait for the prediction log"):
+        with pytest.raises(UnavailableError, match="wait for the prediction log"):
             log.desk.record([Feedback(prediction_id=first, truth=1.0)] * 30_000)
         held.set()
         counts = [future.result(WAIT_S).counts for future in waiting]
         assert counts == [{JOINED: 1, DUPLICATE: 29_999}, {DUPLICATE: 30_000}]
+
+
+def test_feedback_that_was_given_up_takes_room_until_the_log_comes_to_it(
+    held: threading.Event, tmp_path: Path
+) -> None:
+    """Callers who give up and tell again do not pile up; what they gave up is not kept, and then there is room again."""
+    with KeptLog(tmp_path / "log") as log:
+        (first, second) = log.predict(1.0, 1.0)
+        given_up = [log.desk.record([Feedback(prediction_id=first, truth=1.0)] * 30_000) for _ in range(2)]
+        assert all(future.cancel() for future in given_up)
+        with pytest.raises(UnavailableError, match="wait for the prediction log") as caught:
+            log.desk.record([Feedback(prediction_id=first, truth=1.0)] * 30_000)
+        assert caught.value.reason == "LOG_UNAVAILABLE"
+        held.set()
+        assert log.tell(second, 1.0) == "joined"
+        assert log.tell_all([Feedback(prediction_id=first, truth=1.0)] * 60_000).counts[JOINED] == 1
+
+
+def test_feedback_waits_within_so_many_bytes(held: threading.Event, tmp_path: Path) -> None:
+    """Few pieces may be large: what waits is bounded by its bytes too."""
+    with KeptLog(tmp_path / "log") as log:
+        log.predict(1.0)
+        log.desk.record([Feedback(prediction_id="x" * (1 << 20), truth=1.0)] * 60)
+        with pytest.raises(UnavailableError, match="wait for the prediction log"):
+            log.desk.record([Feedback(prediction_id="x" * (1 << 20), truth=1.0)] * 60)
+        held.set()
 
 
 def test_a_disk_that_fails_is_told_once_and_tried_again(

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from model_sidecar.errors import OverloadedError, UnavailableError
+from model_sidecar.errors import Reason, UnavailableError
 from model_sidecar.monitor.log.prediction_log import Task
 from model_sidecar.monitor.log.sampling import sampled
 from model_sidecar.monitor.log.segment import Logged, Segment
@@ -34,6 +34,7 @@ REPLAYED_S = 24 * 3600.0
 _REPLAYED_ROWS = 200_000
 _TOLD_AT_ONCE = 256
 _WAITING = 65_536
+_WAITING_BYTES = 64 << 20
 _LONGEST_LABEL = 1024
 _LATEST = 253_402_300_800.0  # the year 10000
 _SOURCE = re.compile(r"[\x20-\x7e]{0,64}", re.ASCII)
@@ -87,6 +88,9 @@ class FeedbackReport:
     problems: tuple[FeedbackProblem, ...]
 
 
+_NOTHING = FeedbackReport({}, ())
+
+
 class FeedbackLog(Protocol):
     """As much of the prediction log as feedback needs."""
 
@@ -118,37 +122,37 @@ class FeedbackDesk:
         self._once_recorded = once_recorded
         self._observers = tuple(observers)
         self._tallies = tallies or Tallies()
-        self._lock = threading.Lock()  # guards _waiting
-        self._waiting = 0
+        self._lock = threading.Lock()  # guards those below
+        self._waiting = self._waiting_bytes = 0
 
     def record(self, feedback: Sequence[Feedback]) -> Future[FeedbackReport]:
         """Join these. The future ends with what became of each, once that is kept.
 
-        It ends with UnavailableError where the log failed; then none of them was kept.
+        It ends with UnavailableError where the log failed; then none of them was kept. Nor is any of them where the future
+        was cancelled before the log came to it.
 
         Raises:
-            OverloadedError: too much feedback waits for the log already.
+            UnavailableError: too much feedback waits for the log already.
         """
         told_at = time.time()
         future: Future[FeedbackReport] = Future()
         if not feedback:
-            future.set_result(FeedbackReport({}, ()))
+            future.set_result(_NOTHING)
             return future
-        with self._lock:
-            if self._waiting and self._waiting + len(feedback) > _WAITING:
-                raise OverloadedError(
-                    f"{self._waiting} pieces of feedback wait for the prediction log already",
-                    retry_after_s=1.0,
-                )
-            self._waiting += len(feedback)
-        future.add_done_callback(partial(self._waits_no_more, len(feedback)))
+        size = sum(map(_size, feedback))
+        self._wait(len(feedback), size)
         names = [parse_prediction_id(each.prediction_id) for each in feedback]
 
+        def ended(end: FeedbackReport | UnavailableError) -> None:
+            # Only here, and not where the caller gives up: until the log comes to it, this feedback takes its room.
+            self._wait(-len(feedback), -size)
+            _settle(future, end)
+
         def task(segments: Segments) -> None:
-            _settle(future, self._joined(segments, feedback, names, told_at))
+            ended(_NOTHING if future.cancelled() else self._joined(segments, feedback, names, told_at))
 
         newest = max((name.id for name in names if name is not None), default=0)
-        self._once_recorded(newest, partial(self._log.submit, task, failed=partial(_settle, future)))
+        self._once_recorded(newest, partial(self._log.submit, task, failed=ended))
         return future
 
     def replay(self, segments: Segments) -> None:
@@ -204,9 +208,18 @@ class FeedbackDesk:
             except Exception:
                 log.exception("%s failed on what was joined; the rest go on", type(observer).__name__)
 
-    def _waits_no_more(self, count: int, _future: Future[FeedbackReport]) -> None:
+    def _wait(self, count: int, size: int) -> None:
+        """So much more waits for the log, or less."""
         with self._lock:
-            self._waiting -= count
+            full = self._waiting + count > _WAITING or self._waiting_bytes + size > _WAITING_BYTES
+            if count > 0 and self._waiting and full:
+                raise UnavailableError(
+                    f"{self._waiting} pieces of feedback wait for the prediction log already: its disk hangs, or it is far "
+                    "behind. Tell it again later",
+                    reason=Reason.LOG_UNAVAILABLE,
+                )
+            self._waiting += count
+            self._waiting_bytes += size
 
 
 class _Session:
@@ -328,6 +341,12 @@ def _wrong_with(feedback: Feedback) -> str:
 
 def _rows_of(last: int) -> str:
     return f"a row of it, from #0 to #{last}" if last else "#0, or no row at all"
+
+
+def _size(feedback: Feedback) -> int:
+    truth = feedback.truth
+    text = len(truth) if isinstance(truth, str) else 0
+    return len(feedback.prediction_id) + len(feedback.source) + text
 
 
 def _settle(future: Future[FeedbackReport], end: FeedbackReport | UnavailableError) -> None:

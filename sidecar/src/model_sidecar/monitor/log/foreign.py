@@ -54,7 +54,7 @@ class Foreigners:
         Raises:
             InvalidNameError: no version's name.
             InvalidRequestError: a confidence off 0 to 1, a label that is too long.
-            OverloadedError: too much feedback waits already.
+            UnavailableError: too much feedback waits already.
         """
         made = foreign_prediction(version, prediction, confidence, ground_truth)
         ids, _ = self.record([made])
