@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,30 @@ def test_predictions_from_elsewhere_are_watched(client: Client) -> None:
         client.predictions("another").log_prediction(A, 1, None)
     with pytest.raises(InvalidRequestError, match="expected 0 to 1"):
         elsewhere.log_prediction(A, 1, 1.5)
+
+
+def test_predictions_made_here_and_elsewhere_are_named_by_one(client: Client) -> None:
+    """No two of them share a name within the log, however many come at once from both sides."""
+    elsewhere, stop = client.predictions(MODEL), threading.Event()
+    foreign: list[str] = []
+
+    def tell() -> None:
+        while not stop.is_set():
+            foreign.append(elsewhere.log_prediction(A, 1, None))
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    try:
+        own = [predicted(client) for _ in range(200)]
+    finally:
+        stop.set()
+        telling.join()
+
+    names = [each.split("-") for each in own + foreign]
+    assert len({first for first, _ in names}) == len(names)
+    assert len({process for _, process in names}) == 1
+    told = client.feedback_many([Feedback(prediction_id=each, truth=1) for each in own + foreign])
+    assert told.joined == len(names)
 
 
 def test_too_many_pieces_in_one_message_are_refused(sidecar: RunningSidecar) -> None:

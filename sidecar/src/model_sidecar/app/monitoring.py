@@ -50,11 +50,13 @@ class Monitoring:
         shadows: Shadows | None = None,
         guard: Guard | None = None,
         decisions: Decisions | None = None,
+        ids: PredictionIds | None = None,
     ) -> None:
         """Build everything; nothing runs yet.
 
         The log lies in `folder`, or in memory; `on_event` is told what those who watch have to say. `guard` is started and
-        stopped here, and None where it is off; `decisions` are what it has decided, then and before.
+        stopped here, and None where it is off; `decisions` are what it has decided, then and before. `ids` names
+        predictions: the same that names the answers, since the log tells both apart by nothing else.
         """
         self._guard = guard
         self._sites = {each.site: each for each in served}
@@ -97,7 +99,7 @@ class Monitoring:
             observers=truth_observers,
             tallies=self.tallies,
         )
-        ids = PredictionIds()
+        ids = ids or PredictionIds()
         self._foreigners = {
             each.site.model: Foreigners(each.site, intake=self.intake, feedback=self.feedback, ids=ids)
             for each in served

@@ -28,6 +28,7 @@ from model_sidecar.model.trial import Trials
 from model_sidecar.monitor.guard.decisions import Decisions
 from model_sidecar.monitor.guard.guarding import Guard
 from model_sidecar.monitor.guard.shadow import Shadows
+from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.monitor.quality.truths import same
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.names import ModelName, Version
@@ -124,7 +125,8 @@ class Sidecar:
         self._sites = [self._build_site(model) for model in settings.models]
         served = [site.served for site in self._sites]
         self._decisions = Decisions(settings.guard.mode, path_of=self._decisions_path)
-        self._monitoring = self._build_monitoring(served) if settings.monitor.enabled else None
+        ids = PredictionIds()
+        self._monitoring = self._build_monitoring(served, ids) if settings.monitor.enabled else None
         reports = (
             self._monitoring.reports if self._monitoring is not None else Reports(decisions=self._decisions)
         )
@@ -143,6 +145,7 @@ class Sidecar:
                 meters=self._metrics.meters,
                 software=SOFTWARE_VERSION,
                 notes=self._monitoring.intake if self._monitoring is not None else None,
+                ids=ids,
             ),
             self._health,
             addresses=settings.data,
@@ -287,7 +290,7 @@ class Sidecar:
         self._metrics.watch(served)
         return _RunningSite(served, manager, source, watch)
 
-    def _build_monitoring(self, served: list[ServedSite]) -> Monitoring:
+    def _build_monitoring(self, served: list[ServedSite], ids: PredictionIds) -> Monitoring:
         guard: Guard | None = None
         if self._settings.guard.mode is not GuardMode.OFF:
             guard = Guard(
@@ -306,6 +309,7 @@ class Sidecar:
             shadows=self._shadows,
             guard=guard,
             decisions=self._decisions,
+            ids=ids,
         )
 
     def _decisions_path(self, site: Site) -> Path | None:

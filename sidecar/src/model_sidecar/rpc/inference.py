@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from model_sidecar.errors import NotFoundError
+from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.release.tensors import TensorSpec
 from model_sidecar.rpc.meters import Meters
 from model_sidecar.rpc.notes import Notes
@@ -57,6 +58,7 @@ class InferenceService:
         meters: Meters,
         software: str,
         notes: Notes | None = None,
+        ids: PredictionIds | None = None,
     ) -> None:
         """Serve these sites.
 
@@ -70,6 +72,7 @@ class InferenceService:
             meters: what is told of every prediction.
             software: this sidecar's version, for ServerMetadata.
             notes: where answers are noted; None: nowhere.
+            ids: names answers; None: its own.
         """
         self._sites = Sites(sites)
         self._software = software
@@ -82,6 +85,7 @@ class InferenceService:
             max_message_bytes=max_message_bytes,
             meters=meters,
             notes=notes,
+            ids=ids,
         )
         self._streams = Streams(self._predictions, max_message_bytes=max_message_bytes)
 

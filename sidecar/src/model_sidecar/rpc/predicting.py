@@ -65,13 +65,23 @@ class Call:
 class Predictor:
     """Answers requests; any thread may call it."""
 
-    def __init__(self, *, max_message_bytes: int, max_run_s: float, notes: Notes | None = None) -> None:
-        """Answer with at most `max_message_bytes`, let no run take longer than `max_run_s`, and note each answer."""
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int,
+        max_run_s: float,
+        notes: Notes | None = None,
+        ids: PredictionIds | None = None,
+    ) -> None:
+        """Answer with at most `max_message_bytes`, let no run take longer than `max_run_s`, and note each answer.
+
+        `ids` names them: whoever else makes predictions that are watched takes from the same.
+        """
         self._max_message_bytes = max_message_bytes
         self._max_run_s = max_run_s
         self._notes = notes
         self._complained = False
-        self._ids = PredictionIds()
+        self._ids = ids or PredictionIds()
         self._plans: dict[Digest, Plan] = {}
         self._timekeeper = Timekeeper()
         self.costs = Costs()

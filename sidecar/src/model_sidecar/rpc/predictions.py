@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from model_sidecar.errors import NotFoundError, OverloadedError, Reason, UnavailableError
+from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.rpc.convert import parse_request
 from model_sidecar.rpc.lanes import Job, Lanes
 from model_sidecar.rpc.meters import GuardedMeters, Meters
@@ -49,6 +50,7 @@ class Predictions:
         max_message_bytes: int,
         meters: Meters,
         notes: Notes | None = None,
+        ids: PredictionIds | None = None,
     ) -> None:
         self._sites = sites
         self._only = sites.all[0] if len(sites.all) == 1 else None
@@ -60,7 +62,9 @@ class Predictions:
         self._max_inflight = max_inflight
         self._max_wait_s = max_queue_wait_s
         self._meters = GuardedMeters(meters)
-        self._predictor = Predictor(max_message_bytes=max_message_bytes, max_run_s=max_run_s, notes=notes)
+        self._predictor = Predictor(
+            max_message_bytes=max_message_bytes, max_run_s=max_run_s, notes=notes, ids=ids
+        )
         self._inflight = 0
         self._pace = Pace()
         self.statistics = Statistics()
