@@ -16,10 +16,12 @@ from model_sidecar.config import MonitorSettings
 from model_sidecar.events import Event, Released
 from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.drift.drift_report import VersionDrift
-from model_sidecar.monitor.drift.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
+from model_sidecar.monitor.drift.drift_words import report
 from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.readings import Readings, Watched
 from model_sidecar.release.baseline import StreamKind
+from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import OutputRoles
 from model_sidecar.telemetry.event_log import EventLog
 
@@ -262,6 +264,29 @@ def test_each_identity_is_a_version_of_its_own_and_leaves_with_it() -> None:
     traffic.drift.on_event(Released(SITE, traffic.watched.version, traffic.watched.manifest))
     traffic.drift.observe(traffic.watched, traffic.healthy())  # read before it left, shown after
     assert [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)] == [other.manifest]
+
+
+def test_a_report_that_fails_costs_no_other_versions(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the version whose report fails it is said so, with its rows; the other's is told, and the log says it once."""
+    traffic = Traffic()
+    traffic.goes_on(2)
+    other = replace(traffic.watched, manifest=digest_of(b"other"))
+    traffic.drift.observe(other, traffic.healthy())
+
+    def failing(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
+        if watch.watched is other:
+            return report(watch, evidence)
+        raise KeyError
+
+    monkeypatch.setattr("model_sidecar.monitor.drift.drift.report", failing)
+    for _ in range(3):
+        told, failed = traffic.drift.snapshot(SITE)
+    assert (told.rows, len(told.streams) > 0) == (10, True)
+    assert (failed.rows, failed.streams) == (20, ())
+    assert "cannot be told here: KeyError" in failed.summary
+    assert caplog.text.count("the drift of") == 1
 
 
 def test_what_limits_the_watch_is_told() -> None:

@@ -215,6 +215,27 @@ def test_one_truth_beyond_measure_spoils_no_report(here: Listening, truth: float
         assert metric(report, "mae").value == pytest.approx(truth / 4)
 
 
+def test_a_version_whose_numbers_nobody_foresaw_costs_no_other_its_report(
+    here: Listening, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where one version's report fails it says so, with its counts; the other's is told, and the log says it once."""
+    broken = watched(B, task="regression", metrics={"rmse": "?"}, baseline=Baseline(rows=9, error_q90=1.6))
+    whole = watched(A)
+    for each in (broken, whole):
+        here.quality.observe(each, readings(NOON, 10))
+        here.quality.joined(each.key, labels(NOON, [True] * 5))
+    here.clock.forward(hours=1)
+    here.quality.tick()
+
+    for _ in range(3):
+        failed, told = here.quality.reports(SITE)
+    assert (failed.version, failed.labels, failed.metrics) == (B, 5, ())
+    assert "cannot be told here: TypeError" in failed.summary
+    assert metric(told, "accuracy").value == 1.0
+    assert [type(each) for each in here.events] == [QualityReported, QualityReported]
+    assert caplog.text.count("the quality of") == 1
+
+
 def test_without_labels_there_is_an_estimate_and_no_verdict(here: Listening) -> None:
     """Low confidences alone make a low estimate, marked as one: it accuses nobody."""
     version = watched(baseline=calibrated_baseline())

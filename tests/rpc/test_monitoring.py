@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +63,22 @@ def test_quality_is_told_with_all_that_is_known(calls: SimpleNamespace, here: Li
     assert (accuracy.name, accuracy.value, accuracy.baseline) == ("accuracy", 0.75, 0.98)
     assert accuracy.lower < 0.75 < accuracy.upper
     assert not told.metrics[1].HasField("baseline"), "of what the manifest does not tell, nothing is told"
+
+
+def test_a_report_that_fits_no_message_costs_no_other(
+    calls: SimpleNamespace, here: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers beyond the wire's cost that version's entry, which says so; the other version is told."""
+    for each in (A, B):
+        here.quality.observe(watched(each, site=ADDER), readings(NOON, 10))
+    first, second = here.quality.reports(ADDER)
+    monkeypatch.setattr(here.quality, "reports", lambda *_: (replace(first, predictions=1 << 70), second))
+
+    (model,) = calls.GetQuality(wire.GetQualityRequest(), timeout=RPC_S).models
+    beyond, told = model.versions
+    assert (beyond.version, beyond.predictions) == (A, 0)
+    assert f"the quality of {A} cannot be told here: ValueError" in beyond.summary
+    assert (told.version, told.predictions) == (B, 10)
 
 
 def test_a_window_and_a_version_are_chosen(calls: SimpleNamespace, here: Listening) -> None:

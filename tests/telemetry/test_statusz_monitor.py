@@ -19,6 +19,7 @@ from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.readings import Watched
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.baseline import Baseline, Classes, StreamKind
+from model_sidecar.telemetry import statusz_monitor
 from model_sidecar.telemetry.http import HttpServer
 from model_sidecar.telemetry.metrics import Metrics
 from model_sidecar.telemetry.pages import Pages
@@ -113,6 +114,22 @@ def test_alarms_of_the_live_version_stand_at_the_top(woken: Woken) -> None:
         "the standby's is folded away"
     )
     assert "<script" not in text
+
+
+@pytest.mark.parametrize("part", ["reports", "section"])
+def test_what_cannot_be_told_costs_the_page_no_more(
+    woken: Woken, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Where quality fails, asked or drawn, the page says so in its place; drift, history and the way back are there."""
+    woken.observe(known(B), factor=2, wrong=5)
+    if part == "reports":
+        monkeypatch.setattr(woken.here.quality, "reports", lambda *_: 1 / 0)
+    else:
+        monkeypatch.setattr(statusz_monitor, "quality_section", lambda _: 1 / 0)
+    text = woken.page.render().decode()
+    assert "on the status page cannot be told here: ZeroDivisionError" in text
+    for each in ("has drifted", "rollback", "Last 2 deployments", "would roll back"):
+        assert each in text
 
 
 def test_a_version_as_published_raises_no_notice(woken: Woken) -> None:

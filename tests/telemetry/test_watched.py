@@ -116,6 +116,22 @@ def test_released_versions_leave_and_names_stand_once(scraped: Scraped) -> None:
     assert A not in generate_latest(scraped.registry).decode()
 
 
+def test_a_part_that_fails_costs_no_other_part(
+    scraped: Scraped, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where quality cannot be made into metrics the scrape has drift all the same, and a series that says what is missing."""
+    scraped.drift.observe(watched(baseline=spread_baseline()), readings(NOON, 2))
+    monkeypatch.setattr(scraped.here.quality, "reports", lambda *_: 1 / 0)
+    for _ in range(3):
+        text = generate_latest(scraped.registry).decode()
+    assert 'model_sidecar_report_missing{part="quality"} 1.0' in text
+    assert "model_sidecar_drift_threshold_log10{" in text
+    assert caplog.text.count("ZeroDivisionError") == 1
+
+    monkeypatch.undo()
+    assert b'report_missing{part="quality"} 0.0' in generate_latest(scraped.registry)
+
+
 def test_the_hour_and_the_alarm_are_lines_of_the_log(
     scraped: Scraped, caplog: pytest.LogCaptureFixture
 ) -> None:

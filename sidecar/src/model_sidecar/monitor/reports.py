@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from model_sidecar.config import GuardMode
 from model_sidecar.events import Site
 from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.drift.drift_report import VersionDrift
+from model_sidecar.monitor.faults import Faults
 from model_sidecar.monitor.quality.quality import DAY_S, Quality
 from model_sidecar.monitor.quality.quality_report import VersionQuality
 from model_sidecar.serving.site import ServedSite
@@ -56,6 +57,8 @@ class Reports:
     quality: Quality | None = None
     drift: Drift | None = None
     decisions: Decisions | None = None
+    faults: Faults = field(default_factory=Faults)
+    """Where whoever shows them tells what could not be shown."""
 
     def quality_of(self, served: ServedSite, window_s: float = DAY_S) -> list[VersionQuality]:
         """How well the site's versions predict, the live one first."""

@@ -43,7 +43,7 @@ class MonitoringCalls:
             entry = response.models.add(model=served.site.model, environment=served.site.environment)
             found = self._reports.quality_of(served, window_s)
             for version in _named(found, request.version, served.site, is_one=bool(request.model)):
-                filled(entry.versions.add(), version)
+                self._fill(entry.versions, version, f"the quality of {version.version}")
         return response
 
     def GetDrift(self, request: GetDriftRequest, context: Any) -> GetDriftResponse:
@@ -57,10 +57,19 @@ class MonitoringCalls:
             )
             found = self._reports.drift_of(served)
             for version in _named(found, request.version, served.site, is_one=bool(request.model)):
-                filled(entry.versions.add(), version)
+                self._fill(entry.versions, version, f"the drift of {version.version}")
             for decision in self._reports.decisions_of(served.site)[:_MOST_DECISIONS]:
                 filled(entry.decisions.add(), decision)
         return response
+
+    def _fill(self, versions: Any, report: VersionQuality | VersionDrift, what: str) -> None:
+        """Add a version's report; one that has no place in a message costs itself, and says so."""
+        try:
+            filled(versions.add(), report)
+        except Exception as error:  # noqa: BLE001 - it is told, and costs no more than itself
+            versions[-1].Clear()
+            versions[-1].version = report.version
+            versions[-1].summary = self._reports.faults.tell(what, error)
 
     def _asked(self, model: str, environment: str) -> list[ServedSite]:
         if environment:

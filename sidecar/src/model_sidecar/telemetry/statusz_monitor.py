@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from model_sidecar.monitor.drift.drift_report import VersionDrift
 from model_sidecar.monitor.quality.quality_report import VersionQuality
@@ -12,6 +13,8 @@ from model_sidecar.serving.site import ServedSite
 from model_sidecar.telemetry.markup import Markup, tag
 from model_sidecar_client.report.sections import decisions_section, drift_section, quality_section
 from model_sidecar_client.report.style import PLOTS
+
+Report = TypeVar("Report", VersionQuality, VersionDrift)
 
 STYLE = Markup(PLOTS)
 
@@ -24,11 +27,13 @@ class Watched:
         self._site = served.site
         live = served.stage.residents().live
         self._live = live.manifest.digest if live is not None else None
-        self._quality = {_key(each): each for each in reports.quality_of(served)}
-        self._drift = {_key(each): each for each in reports.drift_of(served)}
+        self._faults: list[Markup] = []
+        self._quality = self._asked("the quality", lambda: reports.quality_of(served))
+        self._drift = self._asked("the drift", lambda: reports.drift_of(served))
 
     def notices(self) -> Iterator[Markup]:
-        """The alarms of the live version, for the top of the page."""
+        """The alarms of the live version, and what cannot be told, for the top of the page."""
+        yield from self._faults
         for key, rated in self._quality.items():
             if key[1] == self._live and rated.alarm_since is not None:
                 yield _notice("predicts worse than it was published with", rated.summary)
@@ -45,18 +50,40 @@ class Watched:
                 yield from pieces
             else:
                 yield tag("details", tag("summary", f"Quality and drift of {version}"), *pieces)
-        decided = decisions_section(self._reports.guard.value, self._reports.decisions_of(self._site))
-        if decided is not None:
-            yield Markup(decided)
+        yield from self._drawn(
+            "what the guard decided",
+            lambda: decisions_section(self._reports.guard.value, self._reports.decisions_of(self._site)),
+        )
 
     def _pieces(self, key: tuple[str, Digest]) -> Sequence[Markup]:
         rated, drifted = self._quality.get(key), self._drift.get(key)
-        made = []
+        made: list[Markup] = []
         if rated is not None:
-            made.append(Markup(quality_section(rated)))
+            made += self._drawn(f"the quality of {key[0]}", lambda: quality_section(rated))
         if drifted is not None and drifted.streams:
-            made.append(Markup(drift_section(drifted)))
+            made += self._drawn(f"the drift of {key[0]}", lambda: drift_section(drifted))
+        elif drifted is not None:
+            made.append(tag("p", drifted.summary))
         return made
+
+    # What fails is told in its place; the page is there for whoever was woken all the same.
+
+    def _asked(self, what: str, ask: Callable[[], Iterable[Report]]) -> dict[tuple[str, Digest], Report]:
+        try:
+            return {_key(each): each for each in ask()}
+        except Exception as error:  # noqa: BLE001 - it is told, and costs no more than itself
+            self._faults.append(self._fault(what, error))
+            return {}
+
+    def _drawn(self, what: str, draw: Callable[[], str | None]) -> list[Markup]:
+        try:
+            drawn = draw()
+        except Exception as error:  # noqa: BLE001 - it is told, and costs no more than itself
+            return [self._fault(what, error)]
+        return [] if drawn is None else [Markup(drawn)]
+
+    def _fault(self, what: str, error: Exception) -> Markup:
+        return tag("p", self._reports.faults.tell(f"{what} on the status page", error), css="notice bad")
 
 
 def _key(report: VersionQuality | VersionDrift) -> tuple[str, Digest]:

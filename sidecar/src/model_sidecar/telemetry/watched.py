@@ -31,13 +31,34 @@ class ReportsCollector:
         self._stream_counters = stream_counters
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics, for a registry."""
-        rated = [(each.site, _named_once(self._reports.quality_of(each))) for each in self._sites]
-        yield from _quality(rated)
-        drifted = [(each.site, _named_once(self._reports.drift_of(each))) for each in self._sites]
-        yield from _drift(drifted)
-        if self._stream_counters and self._reports.drift is not None:
-            yield _bins([(each.site, self._reports.drift.totals(each.site)) for each in self._sites])
+        """The metrics, for a registry; a part that fails is missing, and that is one of them."""
+        missing = GaugeMetricFamily(
+            "model_sidecar_report_missing",
+            "1 for a part of the metrics that could not be made, the log says why; else 0.",
+            labels=("part",),
+        )
+        for part, made in (("quality", self._quality), ("drift", self._drift), ("bins", self._bins)):
+            try:
+                families = list(made())  # all of a part or nothing of it
+            except Exception as error:  # noqa: BLE001 - it is told, and costs no more than itself
+                self._reports.faults.tell(f"the part {part} of the metrics", error)
+                missing.add_metric((part,), 1)
+            else:
+                missing.add_metric((part,), 0)
+                yield from families
+        yield missing
+
+    def _quality(self) -> Iterable[Metric]:
+        return _quality([(each.site, _named_once(self._reports.quality_of(each))) for each in self._sites])
+
+    def _drift(self) -> Iterable[Metric]:
+        return _drift([(each.site, _named_once(self._reports.drift_of(each))) for each in self._sites])
+
+    def _bins(self) -> Iterable[Metric]:
+        drift = self._reports.drift
+        if not self._stream_counters or drift is None:
+            return ()
+        return (_bins([(each.site, drift.totals(each.site)) for each in self._sites]),)
 
 
 def named(metric: QualityMetric) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from datetime import UTC, datetime
 from model_sidecar.config import MonitorSettings
 from model_sidecar.events import DriftAlarmed, Event, Listener, Published, Released, Site, StandbyReady
 from model_sidecar.monitor.drift.drift_report import VersionDrift
-from model_sidecar.monitor.drift.drift_watch import DriftWatch
+from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
 from model_sidecar.monitor.drift.drift_words import report
 from model_sidecar.monitor.drift.streams import Counts, Stream
+from model_sidecar.monitor.faults import Faults
 from model_sidecar.monitor.readings import Readings, Watched, WatchedKey
 from model_sidecar.release.digests import Digest
 
@@ -53,6 +55,7 @@ class Drift:
         self._on_event = on_event
         self._clock = clock
         self._wall_clock = wall_clock
+        self._faults = Faults()
         self._lock = threading.Lock()  # guards both below, and every watch; never held for long
         self._watches: dict[WatchedKey, DriftWatch] = {}
         self._gone: set[tuple[Site, Digest]] = set()
@@ -75,7 +78,7 @@ class Drift:
         now_s = self._clock()
         with self._lock:
             known = [(each, each.evidence(now_s)) for each in self._of(site)]
-        return tuple(report(watch, evidence) for watch, evidence in known)
+        return tuple(self._report(watch, evidence) for watch, evidence in known)
 
     def totals(self, site: Site) -> tuple[BinTotals, ...]:
         """All counts of each version that is watched there, for counters; in the order of `snapshot`."""
@@ -96,6 +99,27 @@ class Drift:
                     self._gone.discard((site, manifest))
             case _:
                 pass
+
+    def _report(self, watch: DriftWatch, evidence: Evidence) -> VersionDrift:
+        try:
+            return report(watch, evidence)
+        except Exception as error:  # noqa: BLE001 - of one version, and told; the others are told of
+            watched = watch.watched
+            return VersionDrift(
+                version=watched.version,
+                manifest_sha256=watched.manifest,
+                baseline_rows=watched.baseline.rows if watched.baseline is not None else 0,
+                band=watch.band,
+                rows=evidence.rows,
+                evidence_log10=0.0,
+                threshold_log10=evidence.threshold / math.log(10),
+                alarm_since=evidence.alarm_since,
+                cause="",
+                cause_kind=None,
+                summary=self._faults.tell(f"the drift of {watched.version}", error),
+                streams=(),
+                notes=(),
+            )
 
     def _begin(self, watched: Watched) -> DriftWatch:
         watch = DriftWatch(

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from model_sidecar.events import Event, Listener, QualityAlarmed, QualityReported, Released, Site
+from model_sidecar.monitor.faults import Faults
 from model_sidecar.monitor.quality import judging, measures
 from model_sidecar.monitor.quality.calibration import counted, estimated_accuracy
-from model_sidecar.monitor.quality.hours import hour_of, moment_of
+from model_sidecar.monitor.quality.hours import Cell, hour_of, moment_of
 from model_sidecar.monitor.quality.label_tallies import LARGEST_ERROR, ClassTally
-from model_sidecar.monitor.quality.quality_report import QualityMetric, VersionQuality
+from model_sidecar.monitor.quality.quality_report import QualityMetric, Verdict, VersionQuality
 from model_sidecar.monitor.quality.quality_watch import FALSE_ALARM_LABELS, HOUR, HOUR_S, QualityWatch
 from model_sidecar.monitor.quality.truths import same
 from model_sidecar.monitor.readings import NOWHERE, Joined, Readings, Watched, WatchedKey
@@ -59,6 +60,7 @@ class Quality:
         self._sample = sample
         self._is_resident = is_resident
         self._now = now
+        self._faults = Faults()
         self._lock = threading.Lock()  # guards everything below
         self._versions: dict[WatchedKey, QualityWatch] = {}
         self._early: dict[WatchedKey, QualityWatch] = {}  # known by their labels only
@@ -176,18 +178,11 @@ class Quality:
         assert watched is not None
         start, cell = version.hours.since(now, window_s)
         labels, predictions = cell.tally.labels, cell.predictions
-        enough = self._enough(labels, predictions)
-        tally = cell.tally
-        found = measures.of_classes(tally) if isinstance(tally, ClassTally) else measures.of_values(tally)
-        metrics = [judging.judged(each, watched.metrics, enough=enough) for each in found]
-        shown = [each for each in metrics if each is not None]
-        table = watched.baseline.calibration if watched.baseline is not None else None
-        if table is not None and cell.confidences is not None:
-            guess = estimated_accuracy(table, cell.confidences)
-            if guess is not None:
-                shown.append(_estimate(guess, watched))
-        verdict = judging.overall(shown, alarm=version.alarm_since is not None)
-        without = 0 if isinstance(tally, ClassTally) else tally.labels - tally.finite
+        try:
+            shown, verdict, summary = self._judged(version, watched, cell)
+        except Exception as error:  # noqa: BLE001 - of one version, and told; the others are told of
+            shown, verdict = [], Verdict.INCONCLUSIVE
+            summary = self._faults.tell(f"the quality of {watched.version}", error)
         return VersionQuality(
             version=watched.version,
             manifest_sha256=watched.manifest,
@@ -202,16 +197,36 @@ class Quality:
             evidence_log10=version.detector.evidence_log10 if version.detector is not None else 0.0,
             threshold_log10=math.log10(FALSE_ALARM_LABELS),
             alarm_since=version.alarm_since,
-            summary=judging.in_words(
-                shown,
-                verdict,
-                predictions=predictions,
-                labels=labels,
-                enough=enough,
-                alarm_since=version.alarm_since,
-            )
-            + (f"; {without:,} of the labels without an error up to {LARGEST_ERROR:g}" if without else ""),
+            summary=summary,
         )
+
+    def _judged(
+        self, version: QualityWatch, watched: Watched, cell: Cell
+    ) -> tuple[list[QualityMetric], Verdict, str]:
+        """The metrics of a cell, the verdict on all of them, and both in words."""
+        tally, predictions = cell.tally, cell.predictions
+        enough = self._enough(tally.labels, predictions)
+        found = measures.of_classes(tally) if isinstance(tally, ClassTally) else measures.of_values(tally)
+        metrics = [judging.judged(each, watched.metrics, enough=enough) for each in found]
+        shown = [each for each in metrics if each is not None]
+        table = watched.baseline.calibration if watched.baseline is not None else None
+        if table is not None and cell.confidences is not None:
+            guess = estimated_accuracy(table, cell.confidences)
+            if guess is not None:
+                shown.append(_estimate(guess, watched))
+        verdict = judging.overall(shown, alarm=version.alarm_since is not None)
+        summary = judging.in_words(
+            shown,
+            verdict,
+            predictions=predictions,
+            labels=tally.labels,
+            enough=enough,
+            alarm_since=version.alarm_since,
+        )
+        without = 0 if isinstance(tally, ClassTally) else tally.labels - tally.finite
+        if without:
+            summary += f"; {without:,} of the labels without an error up to {LARGEST_ERROR:g}"
+        return shown, verdict, summary
 
 
 def _facts(report: VersionQuality) -> dict[str, Any]:
