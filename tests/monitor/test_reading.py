@@ -156,6 +156,17 @@ def test_answers_with_other_outputs_than_the_first_are_read() -> None:
     assert (listed(read.prediction), read.nonfinite.tolist()) == ([1.0, 1.0], [True, False])
 
 
+def test_nan_is_seen_in_what_only_some_callers_ask_for() -> None:
+    """Whoever asked first asked for the label only: NaN in what the next one asked for is of the rows it stands in."""
+    version = Reading([X], [LABEL, SCORES, spec("more", Datatype.FP32, -1)])
+    said = {"label": np.array([1]), "probabilities": floats([0.25, 0.75])}
+    more = {"label": np.array([1, 1, 1]), "probabilities": floats(*[[0.25, 0.75]] * 3)}
+    version.answered({"x": floats([0, 0])}, said)
+    version.answered({"x": np.zeros((3, 2))}, {**more, "more": floats(0, np.nan, 0)}, rows=3)
+    version.answered({"x": floats([0, 0])}, {**said, "more": floats(np.inf)})
+    assert version.read().nonfinite.tolist() == [False, False, True, False, True]
+
+
 def test_every_numeric_input_becomes_columns() -> None:
     """Integers, booleans and BF16 are numbers, text is none, and an input without rows is the same for each row."""
     version = Reading(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,11 @@ def _features(
 
 def _outputs(outputs: Sequence[Mapping[str, NDArray[Any]]], total: int) -> dict[str, NDArray[Any] | None]:
     """Each output of these notes, one line for each row; None where it is not there in all, or not a line for each."""
-    return {name: _lines([each.get(name) for each in outputs], total) for name in outputs[0]}
+    # Of all notes: one caller asks for these outputs, and the next for others.
+    return {
+        name: _lines([each.get(name) for each in outputs], total)
+        for name in dict.fromkeys(chain.from_iterable(outputs))
+    }
 
 
 def _lines(arrays: Sequence[NDArray[Any] | None], total: int) -> NDArray[Any] | None:
@@ -268,13 +273,18 @@ def _nonfinite(
     found = np.zeros(total, np.bool_)
     for name, column in outputs.items():
         if column is None:
-            # No line for each row, or not there in every note: what is not finite then counts for the whole request.
-            whole = [_spoils(each.get(name)) for each in noted]
-            found |= np.repeat(np.array(whole, np.bool_), counts)
+            # No line for each row, or not there in every note: of each note that says it, by row if it has rows.
+            at = 0
+            for each, rows in zip(noted, counts.tolist(), strict=True):
+                found[at : at + rows] |= _spoiled(each.get(name), rows)
+                at += rows
         elif column.dtype.kind == "f" and total:
             found |= ~np.isfinite(column).reshape(total, -1).all(axis=1)
     return found
 
 
-def _spoils(output: NDArray[Any] | None) -> bool:
-    return output is not None and output.dtype.kind == "f" and not bool(np.isfinite(output).all())
+def _spoiled(output: NDArray[Any] | None, rows: int) -> NDArray[np.bool_] | bool:
+    """Which rows of one note this output has something in that is not finite; all where it has no line for each."""
+    if output is None or output.dtype.kind != "f" or bool(np.isfinite(output).all()):
+        return False
+    return ~np.isfinite(output).reshape(rows, -1).all(axis=1) if output.shape[:1] == (rows,) else True
