@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.watching import KeptLog, readings, watched
 
 from model_sidecar.monitor.log.feedback import PROBLEMS, Feedback, FeedbackOutcome
+from model_sidecar.monitor.log.segment import Logged, Segment
 from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.monitor.readings import Joined
 
@@ -83,6 +85,26 @@ def test_a_row_of_several_is_named(log: KeptLog) -> None:
     assert [problem.index for problem in report.problems] == [0, 1]
     assert "had 3 rows" in report.problems[0].message
     assert [joined.row for _, joined in log.heard.heard] == [1]
+
+
+def test_each_row_of_many_is_found_by_itself(log: KeptLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large request told row by row, each row is read once for each piece, not all of them."""
+    read: list[object] = []
+    logged = Segment._logged
+
+    def reading(segment: Segment, found: Sequence[Any]) -> Logged:
+        read.append(found)
+        return logged(segment, found)
+
+    monkeypatch.setattr(Segment, "_logged", reading)
+    prediction_id, rows = log.ids.next(), range(500)
+    log.log.record(watched(), readings([prediction_id] * len(rows), [1.0] * len(rows), rows=rows))
+
+    for outcome in (FeedbackOutcome.JOINED, FeedbackOutcome.DUPLICATE):
+        report = log.tell_all([Feedback(prediction_id=f"{prediction_id}#{row}", truth=1.0) for row in rows])
+        assert report.counts == {outcome: len(rows)}
+
+    assert len(read) <= 2 * len(rows) + 2
 
 
 def test_the_only_row_may_be_named_or_not(log: KeptLog) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from model_sidecar.errors import Reason, UnavailableError
 from model_sidecar.monitor.log.prediction_log import Task
 from model_sidecar.monitor.log.sampling import sampled
-from model_sidecar.monitor.log.segment import Logged, Segment
+from model_sidecar.monitor.log.segment import Answer, Logged, Segment
 from model_sidecar.monitor.log.segments import Segments
 from model_sidecar.monitor.prediction_ids import PredictionId, first_id_at, parse_prediction_id
 from model_sidecar.monitor.readings import Joined, TruthObserver, WatchedKey
@@ -233,6 +233,7 @@ class _Session:
         self._segments = segments
         self._told_at = told_at
         self._touched: dict[int, Segment] = {}
+        self._found: dict[tuple[int, str], tuple[Segment, Answer] | None] = {}
         self.told: defaultdict[WatchedKey, list[Joined]] = defaultdict(list)
 
     def settle(
@@ -248,17 +249,19 @@ class _Session:
             return FeedbackOutcome.INVALID, wrong, None
         if not is_sampled:
             return FeedbackOutcome.UNSAMPLED, "the log does not keep this prediction (--log-sample)", None
-        found = self._segments.find(name.id, name.process)
+        found = self._find(name)
         if found is None:
             if self._segments.has_lost(name.id):
                 return FeedbackOutcome.TOO_LATE, "it is older than what the log keeps (--log-size)", None
             return FeedbackOutcome.UNKNOWN, "this sidecar's log has no such prediction", None
-        segment, rows = found
-        logged = rows[0] if name.row is None and len(rows) == 1 else None
-        logged = logged or next((each for each in rows if each.row == name.row), None)
-        key = rows[0].key
+        segment, answer = found
+        first, last = answer.first, answer.last
+        key = first.key
+        if name.row is None:
+            logged = first if first.row == last else None
+        else:
+            logged = segment.row(name.id, name.row)
         if logged is None:
-            last = rows[-1].row
             what = f"the request had {last + 1} rows" if last else "the request had one row"
             return FeedbackOutcome.INVALID, f"{what}: expected {_rows_of(last)}", key
         if logged.prediction is None:
@@ -290,6 +293,13 @@ class _Session:
                 segment.undo()
             except Exception:
                 log.exception("feedback could not be undone")
+
+    def _find(self, name: PredictionId) -> tuple[Segment, Answer] | None:
+        # Kept for the call: its pieces are often the rows of one answer.
+        which = name.id, name.process
+        if which not in self._found:
+            self._found[which] = self._segments.find(*which)
+        return self._found[which]
 
     def _kept(
         self, segment: Segment, logged: Logged, feedback: Feedback, truth: float | str

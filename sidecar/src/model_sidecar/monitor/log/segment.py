@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS feedback (
     PRIMARY KEY (id, row, source)
 ) WITHOUT ROWID;
 """
+_LOGGED = "SELECT id, row, version, prediction, score, confidence FROM prediction"
 _NOT_A_NUMBER = b"NaN"
 """SQLite keeps NaN as NULL, which is "no prediction"."""
 
@@ -82,6 +83,14 @@ class Logged:
     prediction: float | str | None
     score: float | None
     confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the log has of one answer: its first row, and the number of its last."""
+
+    first: Logged
+    last: int
 
 
 class Segment:
@@ -142,13 +151,18 @@ class Segment:
             zip(repeat(self._numbered(origin)), *columns, strict=False),
         )
 
-    def find(self, id: int, process: str) -> list[Logged]:
-        """The rows of one answer, in their order; none where it is not here."""
-        found = self._base.execute(
-            "SELECT id, row, version, prediction, score, confidence FROM prediction WHERE id = ? ORDER BY row",
-            (id,),
-        ).fetchall()
-        return [self._logged(each) for each in found if self._origins[each[2]].process == process]
+    def answer(self, id: int, process: str) -> Answer | None:
+        """What is here of an answer; None where nothing is. However many rows it has, two are read."""
+        found = self._base.execute(f"{_LOGGED} WHERE id = ? ORDER BY row LIMIT 1", (id,)).fetchone()
+        if found is None or self._origins[found[2]].process != process:
+            return None
+        (last,) = self._base.execute("SELECT max(row) FROM prediction WHERE id = ?", (id,)).fetchone()
+        return Answer(self._logged(found), last)
+
+    def row(self, id: int, row: int) -> Logged | None:
+        """One row of an answer; None where it is not here."""
+        found = self._base.execute(f"{_LOGGED} WHERE id = ? AND row = ?", (id, row)).fetchone()
+        return None if found is None else self._logged(found)
 
     def told(self, id: int, row: int) -> list[tuple[str, float | str, bool]]:
         """What was told of a prediction: source, truth, and whether that is the one that counts."""

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from model_sidecar.monitor.log.segment import Logged, Segment
+from model_sidecar.monitor.log.segment import Answer, Segment
 from model_sidecar.monitor.readings import Joined, WatchedKey
 
 log = logging.getLogger(__name__)
@@ -60,12 +60,12 @@ class Segments:
             self._close(self._current.number)
             self._current = None
 
-    def find(self, id: int, process: str) -> tuple[Segment, list[Logged]] | None:
-        """The answer's rows and the file that they are in, searched from the newest; None where nobody has it."""
+    def find(self, id: int, process: str) -> tuple[Segment, Answer] | None:
+        """The answer and the file that it is in, searched from the newest; None where nobody has it."""
         self._look()
         for segment in self._newest_first():
-            found = segment.find(id, process)
-            if found:
+            found = segment.answer(id, process)
+            if found is not None:
                 return segment, found
         return None
 
