@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -179,6 +180,23 @@ def test_a_directory_that_cannot_be_made_yet_is_tried_again(
         folder.unlink()
         (prediction_id,) = log.predict(1.0)
         assert log.tell(prediction_id, 1.0) == "joined"
+
+
+def test_a_directory_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    """Somebody who clears the log's directory costs what was in it: what comes is kept, and no removed file stays open."""
+    folder = tmp_path / "log"
+    with KeptLog(folder, limit=LIMIT) as log:
+        (lost,) = log.predict(1.0)
+        assert log.tell(lost, 1.0) == "joined"
+        shutil.rmtree(folder)
+        ids = log.predict(*[1.0] * 2000)
+        assert log.tell(ids[0], 1.0) == "joined"
+        assert log.tell(lost, 1.0) == "too_late"
+        held = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        assert not [each for each in held if each.startswith(str(folder)) and "deleted" in each]
+        assert not log.tallies.current().dropped
+    with KeptLog(folder, limit=LIMIT) as log:
+        assert log.tell(ids[0], 1.0) == "duplicate"
 
 
 def test_a_file_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -251,7 +251,7 @@ class PredictionLog:
 
     def _complain(self, error: Exception) -> None:
         self._try_again = time.monotonic() + _TRY_AGAIN_S
-        self._segments.give_up_current()
+        self._segments.give_up()
         if not self._failing:
             self._failing = True
             log.error(

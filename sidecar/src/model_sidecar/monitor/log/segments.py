@@ -39,6 +39,9 @@ class Segments:
 
     def current(self) -> Segment:
         """The one that is written: another where it has become too large, or was given up."""
+        if self._current is not None and self._current.path is not None and not self._current.path.exists():
+            # Somebody removed it; SQLite would go on writing where nobody finds it.
+            self.give_up()
         self._look()
         if self._current is not None and self._current.bytes >= self._segment_bytes:
             self._current = None
@@ -53,6 +56,13 @@ class Segments:
                 raise
             self._make_room()
         return self._current
+
+    def give_up(self) -> None:
+        """Let go of all of them, and see anew what is there; in memory only the present one is given up."""
+        self.give_up_current()
+        if self._folder is not None:
+            self.close()
+            self._looked = False
 
     def give_up_current(self) -> None:
         """Write no more to the present one: something is wrong with it."""
@@ -101,7 +111,7 @@ class Segments:
         self._current = None
 
     def _look(self) -> None:
-        """See, once, what an earlier process left: its newest file is written on, unless it cannot be read."""
+        """See, once, what is there: the newest file is written on, unless it cannot be read."""
         if self._looked or self._folder is None:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,7 +123,7 @@ class Segments:
                 (self._folder / name).unlink(missing_ok=True)
         self._looked = True
         if self._numbers:
-            self._next = self._numbers[-1] + 1
+            self._next = max(self._next, self._numbers[-1] + 1)
             self._current = self._opened(self._numbers[-1])
 
     def _newest_first(self) -> Iterator[Segment]:
