@@ -17,7 +17,9 @@ from model_sidecar.monitor.monitor import Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds, parse_prediction_id
 from model_sidecar.monitor.readings import Readings, Watched
 from model_sidecar.monitor.tallies import Tallies
+from model_sidecar.release.manifest import OutputRoles
 from model_sidecar.release.names import Version
+from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
 
 IDS = PredictionIds()
 WAIT_S = 20.0
@@ -40,7 +42,7 @@ class Seen:
         self.recorded.append((watched, readings))
 
     def mirror(self, watched: Watched, notes: Sequence[Note], readings: Readings) -> None:
-        assert len(notes) == len(readings.ids) <= 256
+        assert sum(note.rows for note in notes) == len(readings.ids) <= 256
         self.mirrored += notes
 
 
@@ -132,6 +134,73 @@ def test_an_answer_that_cannot_be_read_spoils_no_other(caplog: pytest.LogCapture
     monitor.stop(timeout_s=WAIT_S)
     assert rows(seen.observed, good.version) == 1
     assert "reading answers failed" in caplog.text
+
+
+PAIR = Signature(
+    (TensorSpec("a", Datatype.FP32, (-1, 2)), TensorSpec("b", Datatype.FP32, (-1, 2))),
+    (TensorSpec("y", Datatype.FP32, (-1, -1)),),
+)
+
+
+def answered(model: ComputedModel, a: int, b: int, y: tuple[int, ...]) -> Note:
+    """An answer to so many rows of `a` and of `b`, of this shape."""
+    inputs = {"a": np.full((a, 2), a, np.float32), "b": np.full((b, 2), b, np.float32)}
+    return Note(ECHO, model, IDS.next(), inputs, {"y": np.full(y, 0.5, np.float32)}, a, None)
+
+
+@pytest.mark.parametrize(
+    ("odd", "is_read"),
+    [
+        ([(3, 1, (3, 2))], False),  # a model may add a row to three
+        ([(3, 1, (3, 2)), (1, 3, (1, 2))], False),  # in sum as many as they should be
+        ([(1, 1, (1, 1))], True),
+        ([(1, 1, (1, 0))], False),
+        ([(1, 1, (2, 2)), (2, 2, (1, 2))], True),  # without lines for rows: no prediction, all else
+    ],
+    ids=["rows of one input", "rows that make up for each other", "width", "no width", "rows of the output"],
+)
+def test_what_one_caller_sends_costs_nobody_elses_answers(
+    odd: list[tuple[int, int, tuple[int, ...]]], is_read: bool
+) -> None:
+    """Among two hundred usual answers stand odd ones: every usual one is shown with its own values and its prediction."""
+    intake, seen, tallies = Intake(), Seen(), Tallies()
+    model = ComputedModel(signature=PAIR)
+    object.__setattr__(model.manifest, "outputs", OutputRoles("classification", "y", None))
+    monitor = Monitor(intake, recorders=[seen], observers=[seen], mirrors=[seen], tallies=tallies)
+    usual = [answered(model, 1, 1, (1, 2)) for _ in range(200)]
+    strange = [answered(model, *each) for each in odd]
+    for each in (*usual[:100], strange[0], *usual[100:], *strange[1:]):
+        intake.note(each, 100)
+    monitor.start()
+    monitor.stop(timeout_s=WAIT_S)
+
+    ids = {parsed.id for each in usual if (parsed := parse_prediction_id(each.prediction_id))}
+    for shown in (seen.recorded, seen.observed):
+        found: dict[int, float] = {}
+        for _, readings in shown:
+            if readings.prediction is not None:
+                found.update(zip(readings.ids.tolist(), readings.prediction.tolist(), strict=True))
+                if readings.ids[0] in ids:
+                    assert (readings.features == 1).all()
+        assert ids <= set(found)
+    lost = 0 if is_read else sum(each.rows for each in strange)
+    assert tallies.current().dropped.get(("notes", ECHO), 0) == lost
+
+
+def test_answers_of_a_hundred_shapes_are_read_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
+    """Reading each shape apart costs time: the most frequent are read, the rest is counted and told in one line."""
+    intake, seen, tallies = Intake(), Seen(), Tallies()
+    model = ComputedModel(signature=PAIR)
+    object.__setattr__(model.manifest, "outputs", OutputRoles("classification", "y", None))
+    monitor = Monitor(intake, recorders=[seen], tallies=tallies)
+    for width in range(1, 101):
+        intake.note(answered(model, 1, 1, (1, width)), 100)
+        intake.note(answered(model, 1, 1, (1, 2)), 100)
+    monitor.start()
+    monitor.stop(timeout_s=WAIT_S)
+    assert rows(seen.recorded, model.version) == 101 + 15
+    assert tallies.current().dropped["notes", ECHO] == 84
+    assert caplog.text.count("are not watched") == 1
 
 
 def test_who_asks_for_a_fresh_answer_waits_until_it_is_recorded() -> None:

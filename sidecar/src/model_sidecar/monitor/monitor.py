@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from model_sidecar.monitor.reading import (
     joined_up,
     read,
     read_told,
+    says_all,
+    shapes_of,
     sheet_of,
     told_of,
 )
@@ -39,9 +41,12 @@ _SOONEST_S = 0.05
 # An id is made a moment before its answer is noted: while that is built.
 _ANSWER_MS = 2_000
 _SHEETS = 64
+_MOST_SHAPES = 16
+"""Of so many different ones the notes of a piece are read, the most frequent; each costs about as much as a piece."""
 
 _Key = tuple[Site, Digest]
-_Stretch = tuple[WatchedKey, str, int]
+_Stretch = tuple[WatchedKey, str, int, tuple[bool, ...]]
+"""What is joined up: rows that have the same columns."""
 ResidentOf = Callable[[Site, Version], Model | None]
 BaselineOf = Callable[[Site, Model], Baseline | None]
 
@@ -188,10 +193,45 @@ class Monitor:
 
     def _read(self, notes: list[Note]) -> None:
         sheet = self._sheet(notes[0].site, notes[0].model)
-        readings = read(sheet, notes)
-        self._keep(sheet.watched, readings)
+        try:
+            readings = read(sheet, notes)
+        except ValueError:
+            self._read_apart(sheet, notes)
+            return
+        if says_all(sheet, readings):
+            self._show(sheet.watched, notes, readings)
+        else:
+            self._read_apart(sheet, notes)
+
+    def _read_apart(self, sheet: Sheet, notes: list[Note]) -> None:
+        """Notes of which some do not go with the others: what one caller sends is not to cost another's."""
+        alike: defaultdict[Hashable, list[Note]] = defaultdict(list)
+        for note in notes:
+            alike[shapes_of(sheet, note)].append(note)
+        groups = sorted(alike.values(), key=len, reverse=True)
+        unread = [note for group in groups[_MOST_SHAPES:] for note in group]
+        failed: Exception | None = None
+        for group in groups[:_MOST_SHAPES]:
+            try:
+                readings = read(sheet, group)
+            except ValueError as error:
+                unread, failed = unread + group, error
+            else:
+                self._show(sheet.watched, group, readings)
+        if unread:
+            self._tallies.dropped("notes", sheet.watched.site, sum(note.rows for note in unread))
+            log.warning(
+                "%d of %d answers of %s are not watched: their shapes cannot be read, or are too many: %s",
+                len(unread),
+                len(notes),
+                sheet.watched.version,
+                failed,
+            )
+
+    def _show(self, watched: Watched, notes: Sequence[Note], readings: Readings) -> None:
+        self._keep(watched, readings)
         for mirror in self._mirrors:
-            _guarded(_name(mirror), partial(mirror.mirror, sheet.watched, notes, readings))
+            _guarded(_name(mirror), partial(mirror.mirror, watched, notes, readings))
 
     def _read_told(self, site: Site, version: Version, told: list[Told], *, of_numbers: bool) -> None:
         model = self._resident_of(site, version)
@@ -216,7 +256,8 @@ class Monitor:
         for recorder in self._recorders:
             _guarded(_name(recorder), partial(recorder.record, watched, readings))
         if self._observers:
-            stretch = watched.key, readings.process, readings.features.shape[1]
+            there = tuple(each is None for each in (readings.prediction, readings.score, readings.confidence))
+            stretch = watched.key, readings.process, readings.features.shape[1], there
             self._pieces.setdefault(stretch, (watched, []))[1].append(readings)
 
     def _tick(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -96,8 +96,32 @@ def told_of(site: Site, version: Version, *, of_numbers: bool) -> Watched:
     )
 
 
+def shapes_of(sheet: Sheet, note: Note) -> Hashable:
+    """What notes have in common that can be read together: the shapes of all that is watched, but for how many rows."""
+    roles = sheet.watched.roles
+    arrays = [note.inputs.get(column.name) for column in sheet.columns]
+    arrays += [note.outputs.get(name) for name in (roles.prediction, roles.confidence) if name is not None]
+    rowed = (note.rows,) if sheet.by_row else ()
+    return tuple(
+        None if each is None else (True, each.shape[1:]) if each.shape[:1] == rowed else (False, each.shape)
+        for each in arrays
+    )
+
+
+def says_all(sheet: Sheet, readings: Readings) -> bool:
+    """Whether the readings have a prediction and a confidence where the roles name one."""
+    roles = sheet.watched.roles
+    if roles.prediction is not None and readings.prediction is None:
+        return False
+    return roles.task == "regression" or roles.confidence is None or readings.confidence is not None
+
+
 def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
-    """At most `NOTES_AT_ONCE` notes of this version, at least one, each of a row or more, as columns."""
+    """At most `NOTES_AT_ONCE` notes of this version, at least one, each of a row or more, as columns.
+
+    Raises:
+        ValueError: a watched input does not have as many rows as its request, or values of a row, as others do.
+    """
     # Columns at once: a third of the work here would be looking up attributes, note by note.
     _, _, names, inputs, outputs_of, rows_of, keys = zip(*notes, strict=True)
     counts = np.array(rows_of, np.int64) if sheet.by_row else np.ones(len(notes), np.int64)
@@ -110,7 +134,7 @@ def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
         if alone
         else (np.arange(total) - np.repeat(starts, counts)).astype(np.int32)
     )
-    outputs = _outputs(outputs_of, total)
+    outputs = _outputs(outputs_of, counts)
     prediction, score, confidence = _said(sheet.watched.roles, outputs, total)
     return Readings(
         ids=np.repeat(ids.astype(np.int64), counts),
@@ -190,6 +214,9 @@ def _features(
     for column in sheet.columns:
         arrays = [each[column.name] for each in inputs]
         if column.by_row:
+            # Each, not only in sum: what one has too few of is not another's.
+            if [len(each) for each in arrays] != counts.tolist():
+                raise ValueError(f"input {column.name!r} has other rows than its request")
             flat = np.concatenate(arrays).reshape(total, -1)[:, : column.width]
         else:
             flat = np.stack(arrays).reshape(len(inputs), -1)[:, : column.width]
@@ -200,24 +227,27 @@ def _features(
     return made
 
 
-def _outputs(outputs: Sequence[Mapping[str, NDArray[Any]]], total: int) -> dict[str, NDArray[Any] | None]:
+def _outputs(
+    outputs: Sequence[Mapping[str, NDArray[Any]]], counts: NDArray[np.int64]
+) -> dict[str, NDArray[Any] | None]:
     """Each output of these notes, one line for each row; None where it is not there in all, or not a line for each."""
     # Of all notes: one caller asks for these outputs, and the next for others.
     return {
-        name: _lines([each.get(name) for each in outputs], total)
+        name: _lines([each.get(name) for each in outputs], counts.tolist())
         for name in dict.fromkeys(chain.from_iterable(outputs))
     }
 
 
-def _lines(arrays: Sequence[NDArray[Any] | None], total: int) -> NDArray[Any] | None:
-    try:
-        made: NDArray[Any] = np.concatenate(arrays)  # type: ignore[arg-type]  # None, and a scalar, raise ValueError
-        if len(made) == total:
-            return made
-    except ValueError:
-        pass
+def _lines(arrays: Sequence[NDArray[Any] | None], counts: Sequence[int]) -> NDArray[Any] | None:
     there = [array for array in arrays if array is not None]
-    if len(there) != total or len(there) != len(arrays) or len({array.shape for array in there}) != 1:
+    if len(there) != len(arrays):
+        return None
+    if [len(array) if array.ndim else None for array in there] == counts:
+        try:
+            return np.concatenate(there)
+        except ValueError:
+            return None
+    if sum(counts) != len(there) or len({array.shape for array in there}) != 1:
         return None
     return np.stack(there)  # a request is a row, whatever its shape
 
