@@ -152,6 +152,16 @@ def test_a_regression_has_a_quantile_of_its_error(bench: Bench) -> None:
     assert (baseline.classes, baseline.calibration) == (None, None)
 
 
+def test_a_regression_without_a_truth_that_is_a_number_is_refused(bench: Bench) -> None:
+    """All-NaN truth would say nothing of its errors, and is said to be that."""
+    nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["variable"], keepdims=1)]
+    variable = models.value("variable", shape=(-1, 1))
+    bench.put("model.onnx", models.build(nodes, [models.value("x")], [variable], {"axes": np.array([1])}))
+    assert "NaN or infinite in 2500 of 2500 rows" in bench.refused(
+        {"x": ROWS, "truth": np.full(2500, np.nan)}
+    )
+
+
 def test_a_model_of_one_row_at_a_time_is_asked_row_by_row(bench: Bench) -> None:
     """Where a call takes one row, the file's first dimension still counts rows."""
     bench.put("model.onnx", models.identity(shape=(1, 2)))
@@ -175,8 +185,29 @@ BAD: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
     "text": ({"x": np.array([["a", "b"]])}, "expected FP32[-1, 2]"),
     "no rows": ({"x": ROWS[:0]}, "has no rows"),
     "truth of other rows": ({"x": ROWS, "truth": CLASSES[:-1]}, "for each of the 2500 rows"),
+    "truth that nobody knows": (
+        {"x": ROWS, "truth": np.full(2500, np.nan)},
+        "NaN or infinite in 2500 of 2500 rows",
+    ),
+    "truth with one hole": (
+        {"x": ROWS, "truth": np.where(np.arange(2500) == 7, np.inf, CLASSES)},
+        "in 1 of 2500 rows, the first of them row 7",
+    ),
+    "truth in other words": (
+        {"x": ROWS, "truth": np.where(CLASSES, "cat", "dog")},
+        "'cat', 'dog', and the model answers '0', '1'",
+    ),
     "truth of dates": ({"x": ROWS, "truth": CLASSES.astype("M8[s]")}, "expected numbers or text"),
 }
+
+
+@pytest.mark.parametrize("called", [CLASSES.astype(str), CLASSES.astype(bool).astype(str), CLASSES + 0.0])
+def test_a_class_is_the_same_however_its_truth_is_written(called: NDArray[Any], bench: Bench) -> None:
+    """As numbers, as text, as true and false: right is right, as it is of feedback."""
+    baseline = bench.publish({"x": ROWS, "truth": called}).baseline
+    assert baseline is not None
+    assert baseline.calibration is not None
+    assert sum(baseline.calibration.errors) == 0
 
 
 @pytest.mark.parametrize("what", sorted(BAD))

@@ -28,6 +28,7 @@ from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.quality.judging import FEWEST_LABELS, judged
 from model_sidecar.monitor.quality.measures import share
 from model_sidecar.monitor.quality.quality_report import Verdict
+from model_sidecar.monitor.quality.truths import name_of
 from model_sidecar.monitor.reading import joined_up, read, sheet_of
 from model_sidecar.release.baseline import ENOUGH_ROWS, Baseline
 from model_sidecar.release.names import Environment
@@ -46,7 +47,7 @@ def counted(loaded: LoadedModel, path: Path) -> Baseline:
         loaded: the model, with its completed manifest.
         path: an `.npz` file with an array for each input, called as the input; the first dimension counts rows, and what
             has no such dimension in the signature is given to every call as it is. `truth`, unless an input is called
-            so: what was true of each row, a class or a number.
+            so: what was true of each row, a class as the model calls it or a number, finite.
 
     Raises:
         VerificationError: BASELINE_INVALID; the file is none, lacks an array, has one too many, or the model does not
@@ -75,6 +76,8 @@ def counted(loaded: LoadedModel, path: Path) -> Baseline:
     true = _truth(truth, rows, path)
     if task == "regression" and true is not None and true.dtype == object:
         raise _invalid(f"{path}: {_TRUTH!r} is text: expected numbers, as the model predicts")
+    if task == "classification" and true is not None and readings.prediction is not None:
+        _check_classes(readings.prediction, true, path)
     return baseline_of(readings, sheet.watched.features, task=task, truth=true)
 
 
@@ -214,7 +217,31 @@ def _truth(truth: NDArray[Any] | None, rows: int, path: Path) -> NDArray[Any] | 
     if truth.dtype.kind not in "biufO":
         raise _invalid(f"{path}: {_TRUTH!r} is of type {truth.dtype}: expected numbers or text")
     flat = truth.reshape(-1)
-    return flat if flat.dtype == object else flat.astype(np.float64)
+    if flat.dtype == object:
+        return flat
+    numbers = flat.astype(np.float64)
+    unknown = np.flatnonzero(~np.isfinite(numbers))
+    if len(unknown):
+        raise _invalid(
+            f"{path}: {_TRUTH!r} is NaN or infinite in {len(unknown)} of {rows} rows, the first of them row {unknown[0]}: "
+            "expected what was true of each; leave out rows of which it is not known"
+        )
+    return numbers
+
+
+def _check_classes(prediction: NDArray[Any], truth: NDArray[Any], path: Path) -> None:
+    """Refuse a truth of which no class is one of the model's answers: it is not told wrong, but in other words."""
+    said, true = ({name_of(each) for each in column.tolist()} for column in (prediction, truth))
+    if not said & true:
+        raise _invalid(
+            f"{path}: {_TRUTH!r} is {_some(true)}, and the model answers {_some(said)}: expected classes as the model "
+            "calls them"
+        )
+
+
+def _some(names: set[str]) -> str:
+    shown = ", ".join(repr(name[:40]) for name in sorted(names)[:3])
+    return f"{shown}, …" if len(names) > 3 else shown
 
 
 def _invalid(words: str) -> VerificationError:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.monitor.drift.streams import spaced
 from model_sidecar.monitor.hashing import answer_bins
+from model_sidecar.monitor.quality.truths import same
 from model_sidecar.monitor.readings import Readings
 from model_sidecar.release.baseline import (
     MAX_CLASSES,
@@ -111,7 +112,7 @@ def _classes(prediction: NDArray[Any]) -> Classes:
 
 def _wrong(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.bool_]:
     pairs = zip(prediction.tolist(), truth.tolist(), strict=True)
-    return np.array([class_name(said) != class_name(true) for said, true in pairs], dtype=np.bool_)
+    return np.array([not same(said, true) for said, true in pairs], dtype=np.bool_)  # as feedback is judged
 
 
 def _calibration(
