@@ -20,10 +20,12 @@ from support.labelled import (
 from support.served import SITE, A, B
 
 from model_sidecar.events import QualityAlarmed, QualityReported, Released, Site
+from model_sidecar.monitor.quality.judging import judged
 from model_sidecar.monitor.quality.label_tallies import LARGEST_ERROR
+from model_sidecar.monitor.quality.measures import share
 from model_sidecar.monitor.quality.quality_report import QualityMetric, Verdict, VersionQuality
 from model_sidecar.monitor.readings import NOWHERE, Joined
-from model_sidecar.release.baseline import Baseline
+from model_sidecar.release.baseline import Baseline, Calibration
 from model_sidecar.release.names import Environment, Version
 
 
@@ -258,6 +260,48 @@ def test_nothing_promised_nothing_compared(here: Listening) -> None:
     report = only(here)
     assert (report.verdict, report.evidence_log10, report.alarm_since) == (Verdict.INCONCLUSIVE, 0.0, None)
     assert "the manifest tells no metric to compare with" in report.summary
+
+
+def test_without_a_promised_accuracy_the_baselines_rows_tell_one(here: Listening) -> None:
+    """They had 0.94 right: labels beside it are within, or below with the alarm, and it says what they are compared with."""
+    version = watched(metrics={}, baseline=calibrated_baseline())
+    here.begin(version)
+    here.quality.joined(version.key, labels(NOON, outcomes(3000, wrong=0.05)))
+    report = only(here)
+    accuracy = metric(report, "accuracy")
+    assert (accuracy.baseline, accuracy.verdict) == (pytest.approx(0.94), Verdict.WITHIN)
+    assert report.verdict is Verdict.WITHIN
+    assert "published 0.94 (by the baseline's rows), on 3,000 labels" in report.summary
+
+    here.quality.joined(version.key, labels(NOON, [False] * 600))
+    report = only(here)
+    assert (metric(report, "accuracy").verdict, report.verdict) == (Verdict.BELOW, Verdict.BELOW)
+    assert report.alarm_since is not None
+    assert ": below what was published; alarm since" in report.summary
+
+
+def test_what_few_rows_promise_has_a_margin() -> None:
+    """Of 100 rows 94 right: what lies no farther below than so few rows can tell is not called worse."""
+    few = Baseline(rows=100, calibration=Calibration((), (100,), (6,)))
+    found = {
+        rows: judged(share("accuracy", 9000, 10_000), {}, enough=True, baseline=baseline)
+        for rows, baseline in ((100, few), (20_000, calibrated_baseline()))
+    }
+    assert {rows: each.verdict for rows, each in found.items() if each is not None} == {
+        100: Verdict.WITHIN,
+        20_000: Verdict.BELOW,
+    }
+
+
+def test_an_alarm_of_which_no_metric_tells_says_what_it_rests_on(here: Listening) -> None:
+    """A regression without metrics is accused by the baseline's errors, not for want of a metric."""
+    version = watched(task="regression", metrics={}, baseline=Baseline(rows=20_000, error_q90=1.0))
+    rows = [
+        Joined(id=id_at(NOON, n), row=0, prediction=5.0, score=None, confidence=None, truth=9.0)
+        for n in range(400)
+    ]
+    here.quality.joined(here.begin(version), rows)
+    assert ": worse than over the baseline's rows; alarm since" in only(here).summary
 
 
 def test_every_hour_is_reported_once(here: Listening) -> None:

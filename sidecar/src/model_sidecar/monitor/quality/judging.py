@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from model_sidecar.monitor.quality.measures import Measure
 from model_sidecar.monitor.quality.quality_report import QualityMetric, Verdict
+from model_sidecar.release.baseline import Baseline
 
 FEWEST_LABELS = 30
 """With fewer nothing is judged. A fault that makes a fifth of the predictions wrong shows after about forty."""
@@ -16,6 +19,9 @@ TOLERANCE = 0.01
 """So much below the baseline a share, such as the accuracy, may be."""
 RELATIVE_TOLERANCE = 0.05
 """By so much of itself an error, such as the RMSE, may be above the baseline."""
+
+_MARGIN_Z = 2.33
+"""What the baseline's rows do not know, being a sample, is allowed for at its 99 % bound."""
 
 _SHARES = frozenset({"accuracy", "f1", "precision", "recall", "auc"})
 _SPELLINGS = {
@@ -44,22 +50,56 @@ def promised(metrics: Mapping[str, float], name: str) -> float | None:
     return None
 
 
-def judged(measure: Measure, metrics: Mapping[str, float], *, enough: bool) -> QualityMetric | None:
-    """The metric beside its baseline; None for one that is of interest only there.
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a metric is compared with.
+
+    Attributes:
+        value: the metric, as it was published.
+        rows: over how many of the baseline's rows it was counted; 0: the manifest tells it.
+    """
+
+    value: float
+    rows: int = 0
+
+
+def published(metrics: Mapping[str, float], baseline: Baseline | None, name: str) -> Published | None:
+    """The manifest's metric; of the accuracy else the calibration table's, on which the alarm rests, too; or None."""
+    value = promised(metrics, name)
+    if value is not None:
+        return Published(value)
+    table = baseline.calibration if baseline is not None else None
+    if name != "accuracy" or table is None or not any(table.rows):
+        return None
+    rows = sum(table.rows)
+    return Published(1.0 - sum(table.errors) / rows, rows)
+
+
+def tolerated(share: float, rows: int) -> float:
+    """How far off a share may be that was counted over so many rows; 0 rows: it is taken as it was told."""
+    return TOLERANCE + (_MARGIN_Z * math.sqrt(share * (1 - share) / rows) if rows else 0.0)
+
+
+def judged(
+    measure: Measure, metrics: Mapping[str, float], *, enough: bool, baseline: Baseline | None = None
+) -> QualityMetric | None:
+    """The metric beside what was published; None for one that is of interest only there.
 
     WITHIN and BELOW are said where all of the interval lies on that side of the tolerance; `enough` says whether there
-    are labels enough to say either.
+    are labels enough to say either. With a `baseline` its calibration table stands in for an accuracy that the manifest
+    does not tell.
     """
-    baseline = promised(metrics, measure.name)
-    if baseline is None and measure.name in _ONLY_BESIDE_A_BASELINE:
+    beside = published(metrics, baseline, measure.name)
+    if beside is None and measure.name in _ONLY_BESIDE_A_BASELINE:
         return None
     return QualityMetric(
         name=measure.name,
         value=measure.value,
         lower=measure.lower,
         upper=measure.upper,
-        baseline=baseline,
-        verdict=_compared(measure, baseline) if enough and baseline is not None else Verdict.INCONCLUSIVE,
+        baseline=beside.value if beside is not None else None,
+        by_rows=beside is not None and beside.rows > 0,
+        verdict=_compared(measure, beside) if enough and beside is not None else Verdict.INCONCLUSIVE,
     )
 
 
@@ -95,6 +135,8 @@ def in_words(
     )
     if not enough:
         judgement = "too few to judge"
+    elif told.baseline is None and alarm_since is not None:
+        judgement = "worse than over the baseline's rows"
     elif told.baseline is None:
         judgement = "the manifest tells no metric to compare with"
     else:
@@ -106,13 +148,17 @@ def in_words(
     return f"{_number(told)} on {seen}: {judgement}{alarm}"
 
 
-def _compared(measure: Measure, baseline: float) -> Verdict:
+def _compared(measure: Measure, beside: Published) -> Verdict:
     if measure.lower is None or measure.upper is None:
         return Verdict.INCONCLUSIVE
     if measure.name in _SHARES:
-        edge, worst, best = baseline - TOLERANCE, measure.lower, measure.upper
+        edge, worst, best = (
+            beside.value - tolerated(beside.value, beside.rows),
+            measure.lower,
+            measure.upper,
+        )
     else:
-        edge, worst, best = -baseline * (1 + RELATIVE_TOLERANCE), -measure.upper, -measure.lower
+        edge, worst, best = -beside.value * (1 + RELATIVE_TOLERANCE), -measure.upper, -measure.lower
     if best < edge:
         return Verdict.BELOW
     return Verdict.WITHIN if worst >= edge else Verdict.INCONCLUSIVE
@@ -124,5 +170,6 @@ def _number(metric: QualityMetric, *, word: str = "") -> str:
         if metric.lower is not None and metric.upper is not None
         else ""
     )
-    beside = f", published {metric.baseline:.4g}," if metric.baseline is not None else ""
+    whose = " (by the baseline's rows)" if metric.by_rows else ""
+    beside = f", published {metric.baseline:.4g}{whose}," if metric.baseline is not None else ""
     return f"{word + ' ' if word else ''}{metric.name} {metric.value:.4g}{bounds}{beside}"

@@ -207,7 +207,9 @@ class Quality:
         tally, predictions = cell.tally, cell.predictions
         enough = self._enough(tally.labels, predictions)
         found = measures.of_classes(tally) if isinstance(tally, ClassTally) else measures.of_values(tally)
-        metrics = [judging.judged(each, watched.metrics, enough=enough) for each in found]
+        metrics = [
+            judging.judged(each, watched.metrics, enough=enough, baseline=watched.baseline) for each in found
+        ]
         shown = [each for each in metrics if each is not None]
         table = watched.baseline.calibration if watched.baseline is not None else None
         if table is not None and cell.confidences is not None:
@@ -245,11 +247,13 @@ def _facts(report: VersionQuality) -> dict[str, Any]:
 
 
 def _estimate(guess: measures.Measure, watched: Watched) -> QualityMetric:
+    beside = judging.published(watched.metrics, watched.baseline, guess.name)
     return QualityMetric(
         name=guess.name,
         value=guess.value,
         lower=guess.lower,
         upper=guess.upper,
-        baseline=judging.promised(watched.metrics, guess.name),
+        baseline=beside.value if beside is not None else None,
+        by_rows=beside is not None and beside.rows > 0,
         estimated=True,
     )

@@ -24,7 +24,8 @@ class QualityMetric:
 
     Attributes:
         lower, upper: bounds of a 95 % confidence interval; None where the sample says nothing about them.
-        baseline: the manifest's; None where it tells none.
+        baseline: the manifest's; of the accuracy else the calibration table's; None where neither tells one.
+        by_rows: whether it is the calibration table's, the share that was right of the baseline's rows.
         estimated: made without labels; then the verdict is INCONCLUSIVE, whatever the value.
     """
 
@@ -33,6 +34,7 @@ class QualityMetric:
     lower: float | None = None
     upper: float | None = None
     baseline: float | None = None
+    by_rows: bool = False
     estimated: bool = False
     verdict: Verdict = Verdict.INCONCLUSIVE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,8 +25,6 @@ _STEPS, _EARLY_STEPS = 64, 2000
 """Labels that come at once are shown in at most so many steps; a step of several is less evidence than they one by one."""
 _EARLY_LABELS = 200_000
 """Of a version of which nothing but labels is known yet, as after a start: of so many it is kept what they are evidence of."""
-_MARGIN_Z = 2.33
-"""The baseline's own uncertainty is allowed for at its 99 % bound, where the number of its rows is known."""
 
 
 class QualityWatch:
@@ -96,16 +93,12 @@ def _detector(watched: Watched) -> RateDetector | None:
         if baseline is not None and baseline.error_q90 is not None:
             rate, rows = 0.1, baseline.rows
     else:
-        accuracy = judging.promised(watched.metrics, "accuracy")
-        table = baseline.calibration if baseline is not None else None
+        accuracy = judging.published(watched.metrics, baseline, "accuracy")
         if accuracy is not None:
-            rate = 1.0 - accuracy
-        elif table is not None and any(table.rows):
-            rows = sum(table.rows)
-            rate = sum(table.errors) / rows
+            rate, rows = 1.0 - accuracy.value, accuracy.rows
     if rate is None:
         return None
-    tolerance = judging.TOLERANCE + (_MARGIN_Z * math.sqrt(rate * (1 - rate) / rows) if rows else 0.0)
+    tolerance = judging.tolerated(rate, rows)
     if rate + tolerance >= 1.0:
         return None
     return RateDetector(rate, tolerance, FALSE_ALARM_LABELS)
