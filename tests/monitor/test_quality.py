@@ -250,6 +250,7 @@ def test_without_labels_there_is_an_estimate_and_no_verdict(here: Listening) -> 
     assert estimate.baseline == 0.98
     assert (estimate.verdict, report.verdict) == (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
     assert "estimated accuracy 0.908" in report.summary
+    assert report.summary.endswith(", published 0.98"), "nothing follows, so no comma"
     assert here.events == []
 
 

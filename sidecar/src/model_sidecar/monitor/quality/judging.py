@@ -145,7 +145,8 @@ def in_words(
             Verdict.BELOW: "below what was published",
             Verdict.INCONCLUSIVE: "not enough to tell it from what was published",
         }[verdict]
-    return f"{_number(told)} on {seen}: {judgement}{alarm}"
+    comma = "," if told.baseline is not None else ""
+    return f"{_number(told)}{comma} on {seen}: {judgement}{alarm}"
 
 
 def _compared(measure: Measure, beside: Published) -> Verdict:
@@ -171,5 +172,5 @@ def _number(metric: QualityMetric, *, word: str = "") -> str:
         else ""
     )
     whose = " (by the baseline's rows)" if metric.by_rows else ""
-    beside = f", published {metric.baseline:.4g}{whose}," if metric.baseline is not None else ""
+    beside = f", published {metric.baseline:.4g}{whose}" if metric.baseline is not None else ""
     return f"{word + ' ' if word else ''}{metric.name} {metric.value:.4g}{bounds}{beside}"
