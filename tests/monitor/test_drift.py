@@ -78,6 +78,37 @@ def test_a_missing_scaler_is_noticed_at_once_and_the_features_named() -> None:
     assert seen.cause in seen.summary
 
 
+def test_little_evidence_is_not_put_into_words() -> None:
+    """Rows that are clean are never said to hold NaN, nor anything to have moved: there is nothing to tell."""
+    traffic, told = Traffic(), set()
+    for _ in range(300):
+        seen = traffic.goes_on(1)
+        if max(each.evidence_log10 for each in seen.streams) < 1:
+            told.add(seen.summary)
+            assert (seen.cause, seen.cause_kind) == ("", None)
+        quiet = [each for each in seen.streams if each.evidence_log10 < 1]
+        assert {(each.direction, each.size) for each in quiet} == {("", 0.0)}
+        assert "NaN" not in seen.summary
+    assert told == {"no alarm; nothing to tell"}
+
+
+def test_without_an_alarm_the_shares_that_were_seen_are_told() -> None:
+    """Some holes, too few for an alarm so far, are told as so many of the last hour's rows, not as what they might come to."""
+    traffic = Traffic()
+    traffic.goes_on(99)
+    features = MODEL.rows(traffic.chance, 10)
+    shown = features.copy()
+    shown[:3, 3] = np.nan
+    seen = traffic.goes_on(1, lambda: MODEL.answered(features, shown=shown))
+    assert seen.alarm_since is None
+    assert (seen.cause, seen.cause_kind) == ("f3", StreamKind.NONFINITE)
+    assert (
+        "feature f3 is NaN or infinite in 0.3% of the last hour's rows, 0.0% in the baseline" in seen.summary
+    )
+    (holes,) = [each for each in seen.streams if each.kind is StreamKind.NONFINITE and each.name == "f3"]
+    assert holes.size == pytest.approx(0.003)
+
+
 def test_one_feature_that_moves_is_named_with_its_direction() -> None:
     """A shift of one feature that leaves the score alone is that feature's, and upwards."""
     traffic = Traffic()

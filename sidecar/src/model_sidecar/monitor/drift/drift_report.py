@@ -24,8 +24,10 @@ class DriftStream:
     """One stream; the fields are those of the message (proto/model_sidecar/v1/feedback.proto).
 
     Attributes:
-        direction: "up" or "down" for values, "more" or "less" for shares of rows; "" while nothing speaks for either.
-        size: how far the last hour's share is from the baseline's, where the most evidence points.
+        direction: "up" or "down" for values, "more" or "less" for shares of rows; "" while little speaks for either, less
+            evidence than tenfold.
+        size: how far the last hour's share is from the baseline's, where the most evidence points; of an alarm the share
+            that its evidence speaks for. 0 without a direction.
     """
 
     name: str
@@ -48,7 +50,7 @@ class VersionDrift:
         rows: how many were counted since it is watched.
         evidence_log10: as long as there is an alarm, what it began with; never below 0.
         alarm_since: None: no alarm.
-        cause: the stream that says most; "" while none says anything.
+        cause: the stream that says most; "" while none says anything, or less than tenfold evidence.
     """
 
     version: Version

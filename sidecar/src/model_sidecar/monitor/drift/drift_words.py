@@ -15,6 +15,9 @@ from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
 from model_sidecar.monitor.drift.streams import OUTPUT, Stream
 from model_sidecar.release.baseline import ENOUGH_ROWS, MAX_FEATURES, StreamKind
 
+_TELLING = math.log(10)
+"""With less evidence than tenfold nothing is said of where it points: chance alone makes as much of some stream most of the
+time."""
 _VALUES = (StreamKind.FEATURE, StreamKind.SCORE, StreamKind.CONFIDENCE)
 
 
@@ -25,13 +28,16 @@ class _Tip:
     Attributes:
         logarithm: of that side's evidence.
         label: the event in words.
-        share, expected: of rows in it, likely now, and in the baseline.
+        likely: the share of rows in it that the evidence speaks for.
+        seen: the share of the last hour's rows; None where there were none.
+        expected: the baseline's share.
         high: whether there are more of them than the band allows, not fewer.
     """
 
     logarithm: float
     label: str
-    share: float
+    likely: float
+    seen: float | None
     expected: float
     high: bool
 
@@ -43,7 +49,7 @@ def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
     tips = [_tip(watch, evidence, at) for at in range(len(streams))]
     alarm = evidence.alarm_since is not None
     top = max(range(len(streams)), key=own.__getitem__)
-    speaks = own[top] > 0
+    speaks = alarm or own[top] >= _TELLING
     rows = watched.baseline.rows if watched.baseline is not None else 0
     return VersionDrift(
         version=watched.version,
@@ -64,8 +70,8 @@ def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
                 baseline_rows=each.rows,
                 rows=int(evidence.hour[each.first : each.end].sum()),
                 evidence_log10=_log10(own[at]),
-                direction=_direction(each, tips[at]) if own[at] > 0 else "",
-                size=abs(tips[at].share - tips[at].expected) if own[at] > 0 else 0.0,
+                direction=_direction(each, tips[at]) if own[at] >= _TELLING else "",
+                size=_size(tips[at], alarm=alarm) if own[at] >= _TELLING else 0.0,
                 alarm=alarm and (at == top or own[at] >= evidence.threshold),
                 bins=_bins(each, evidence.hour[each.first : each.end]),
             )
@@ -84,14 +90,16 @@ def _own_evidence(watch: DriftWatch, evidence: Evidence, at: int) -> float:
 def _tip(watch: DriftWatch, evidence: Evidence, at: int) -> _Tip:
     cells = np.flatnonzero(watch.bands.stream == at)
     if not len(cells):
-        return _Tip(-math.inf, "", 0.0, 0.0, high=True)
+        return _Tip(-math.inf, "", 0.0, None, 0.0, high=True)
     place, side = np.unravel_index(int(evidence.sides[cells].argmax()), (len(cells), 2))
     cell = cells[place]
-    stream = watch.streams.streams[at]
+    stream, bands = watch.streams.streams[at], watch.bands
+    rows = int(evidence.hour[bands.of_first[cell] : bands.of_end[cell]].sum())
     return _Tip(
         logarithm=float(evidence.sides[cell, side]),
         label=stream.labels[int(watch.bands.end[cell]) - 1 - stream.first],
-        share=float(evidence.likely[cell, side]),
+        likely=float(evidence.likely[cell, side]),
+        seen=int(evidence.hour[bands.first[cell] : bands.end[cell]].sum()) / rows if rows else None,
         expected=float(watch.bands.share[cell]),
         high=bool(side == 0),
     )
@@ -103,8 +111,18 @@ def _direction(stream: Stream, tip: _Tip) -> str:
     return "more" if tip.high else "less"
 
 
+def _size(tip: _Tip, *, alarm: bool) -> float:
+    """Of an alarm by what its evidence speaks for: the hour before it would hide how far a share has gone since."""
+    share = tip.likely if alarm or tip.seen is None else tip.seen
+    return abs(share - tip.expected)
+
+
 def _summary(stream: Stream, tip: _Tip, evidence: Evidence) -> str:
-    now, then = f"about {tip.share:.1%} of rows", f"{tip.expected:.1%} in the baseline"
+    alarm = evidence.alarm_since is not None
+    now, then = f"about {tip.likely:.1%} of rows", f"{tip.expected:.1%} in the baseline"
+    hour = f"{tip.seen:.1%} of the last hour's rows" if tip.seen is not None else "no rows in the last hour"
+    if not alarm:
+        now = hour
     match stream.kind:
         case StreamKind.FEATURE | StreamKind.SCORE | StreamKind.CONFIDENCE:
             said = (
@@ -119,7 +137,7 @@ def _summary(stream: Stream, tip: _Tip, evidence: Evidence) -> str:
             said = f"{_column_name(stream)} is outside of what the baseline had, {stream.labels[0]}, in {now}"
         case StreamKind.CONSTANT:
             said = f"different inputs get the same answer: {now}, {then}"
-    return said if evidence.alarm_since is not None else f"no alarm; most evidence: {said}"
+    return f"{said} ({hour})" if alarm else f"no alarm; most evidence: {said}"
 
 
 def _column_name(stream: Stream) -> str:
@@ -132,7 +150,7 @@ def _column_name(stream: Stream) -> str:
 
 
 def _quiet(evidence: Evidence) -> str:
-    return "no drift" if evidence.rows else "no rows yet"
+    return "no alarm; nothing to tell" if evidence.rows else "no rows yet"
 
 
 def _bins(stream: Stream, hour: NDArray[np.int64]) -> tuple[DriftBin, ...]:
