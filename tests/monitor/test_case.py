@@ -100,6 +100,23 @@ def test_the_standby_bears_witness_whether_the_requests_differ(
     assert (facts.alike_witnesses, facts.alike_in_both) == (4, in_both)
 
 
+@pytest.mark.parametrize(
+    ("step", "in_both"), [pytest.param(1e-5, True, id="noise"), pytest.param(0.07, False, id="values")]
+)
+def test_a_standby_that_differs_by_less_than_what_is_the_same_tells_no_requests_apart(
+    step: float, *, in_both: bool
+) -> None:
+    """A version that clamps at 0, and one that says -0.0001 there, are of one opinion in a dry spell, however long that is."""
+    seen = Seen()
+    seen.answer(*np.linspace(0.1, 0.9, 64).tolist())
+    seen.answer(*[0.0] * 2000)
+    for turn in range(12):
+        seen.ask_standby(0.0, 0.05 + step * turn)
+
+    facts = seen.facts()
+    assert (facts.alike, facts.alike_witnesses, facts.alike_in_both) == (2000, 12, in_both)
+
+
 def test_answers_that_only_look_alike_are_none() -> None:
     """Confidence may be 1.0 to the last bit of a float for long, while other numbers of the answer still move."""
     seen = Seen()

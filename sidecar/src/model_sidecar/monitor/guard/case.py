@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model_sidecar.config import GuardSettings
 from model_sidecar.monitor.detectors.mean_detector import MeanDetector
-from model_sidecar.monitor.guard.comparison import ARL, Comparison, Ran, Same
+from model_sidecar.monitor.guard.comparison import ARL, Comparison, Ran, Same, tolerance
 from model_sidecar.monitor.guard.guard import BURN, SLOW_SHARE, Facts, Rate
+from model_sidecar.monitor.guard.spread import Spread
 from model_sidecar.monitor.intake import Note
-from model_sidecar.monitor.reading import Sheet
+from model_sidecar.monitor.reading import Sheet, read
 from model_sidecar.monitor.readings import Joined, Readings
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.tensors import Arrays
 
 _ENOUGH_WITNESSES = 64
+_LEARNED_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Case:
         self._witnesses = 0
         self._said: set[int] = set()
         self._target_said: set[int] = set()
+        self._target_apart = 0
+        self._target_last: NDArray[np.float64] | None = None
         self._target: Digest | None = None
         self._comparison = self._begin()
 
@@ -117,7 +122,7 @@ class Case:
                 slow=_rate(self._slow),
                 alike=self._run.rows if len(self._said) <= 1 else 0,
                 alike_witnesses=self._witnesses if asked else 0,
-                alike_in_both=asked and 2 * len(self._target_said) < self._witnesses,
+                alike_in_both=asked and 2 * min(len(self._target_said), self._target_apart) < self._witnesses,
                 previous_failed=self._previous_failed,
                 previous_slow=self._previous_slow,
                 compared=self._comparison.compared() if asked else Facts().compared,
@@ -137,9 +142,14 @@ class Case:
         self._said.add(_numbers(note.outputs))
         self._target_said.add(_numbers(ran.outputs))
         self._witnesses += 1
+        values = _columns(read(self.sheet, [note._replace(outputs=ran.outputs)]))
+        if values is not None and len(values):
+            self._target_apart += self._run.apart(values, self._target_last)
+            self._target_last = values[-1:]
 
     def _forget_witnesses(self) -> None:
         self._witnesses, self._said, self._target_said = 0, set(), set()
+        self._target_apart, self._target_last = 0, None
 
 
 class _Alike:
@@ -150,24 +160,44 @@ class _Alike:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._last: tuple[object, ...] = ()
+        self._last: NDArray[np.float64] | None = None
+        self._spreads: tuple[Spread, ...] = ()
 
     def go_on(self, readings: Readings) -> bool:
         """Take in more rows; whether there is a difference among them, or between them and the last one."""
-        columns = [
-            column
-            for column in (readings.score, readings.confidence, readings.prediction)
-            if column is not None and column.dtype.kind == "f"
-        ]
-        if not columns or not (readings.score is not None or readings.confidence is not None):
+        values = _columns(readings)
+        if values is None:
             self.rows = 0
             return True
-        values = np.stack(columns, axis=1)
-        last = np.array([self._last]) if len(self._last) == values.shape[1] else values[:1] + np.nan
-        changes = np.flatnonzero((values != np.concatenate([last, values[:-1]])).any(axis=1))
+        if self._last is None or self._last.shape[1] != values.shape[1]:
+            self._last = values[:1] + np.nan
+            self._spreads = tuple(Spread() for _ in range(values.shape[1]))
+        changes = np.flatnonzero((values != np.concatenate([self._last, values[:-1]])).any(axis=1))
         self.rows = self.rows + len(values) if not len(changes) else len(values) - int(changes[-1])
-        self._last = tuple(values[-1].tolist())
+        self._last = values[-1:]
+        for spread, column in zip(self._spreads, values[changes[-_LEARNED_AT_ONCE:]].T, strict=True):
+            spread.add(column)
         return bool(len(changes))
+
+    def apart(self, values: NDArray[np.float64], last: NDArray[np.float64] | None) -> bool:
+        """Whether one of these rows, another version's, is further from the one before than what counts as the same here.
+
+        That goes by the spread of what was answered before: a run of the same counts as one value, however long it is.
+        """
+        if last is not None and last.shape[1] == values.shape[1]:
+            values = np.concatenate([last, values])
+        spreads = np.zeros(values.shape[1])
+        if len(spreads) == len(self._spreads):
+            spreads[:] = [spread.value if spread.known else 0.0 for spread in self._spreads]
+        return bool((np.abs(np.diff(values, axis=0)) > tolerance(values[1:], spreads)).any())
+
+
+def _columns(readings: Readings) -> NDArray[np.float64] | None:
+    """(n, k) the numbers of these rows; None where there are only classes."""
+    if readings.score is None and readings.confidence is None:
+        return None
+    columns = (readings.score, readings.confidence, readings.prediction)
+    return np.stack([column for column in columns if column is not None and column.dtype.kind == "f"], axis=1)
 
 
 def _numbers(outputs: Arrays) -> int:

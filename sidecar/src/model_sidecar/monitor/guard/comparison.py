@@ -294,8 +294,12 @@ class Comparison:
         if values.dtype.kind != "f":
             return np.asarray(values != theirs)
         wide = values.astype(np.float64)
-        allowed = np.maximum(max(_SAME, SAME_SHARE * self._spread(name).value), _SAME_RELATIVE * np.abs(wide))
-        return np.asarray(np.abs(wide - theirs) > allowed)
+        return np.asarray(np.abs(wide - theirs) > tolerance(wide, self._spread(name).value))
+
+
+def tolerance(values: NDArray[np.float64], spread: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """How far from these values others may lie, and are the same, where the live version's have this spread."""
+    return np.maximum(np.maximum(_SAME, SAME_SHARE * spread), _SAME_RELATIVE * np.abs(values))
 
 
 def _keep(among: OrderedDict[_Key, _Any], key: _Key, value: _Any) -> None:
