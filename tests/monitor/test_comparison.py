@@ -139,6 +139,17 @@ def test_failures_count_against_whom_they_should(
     assert (compared.compared, compared.disagreed, compared.failed) == expected
 
 
+def test_the_others_slow_runs_are_counted() -> None:
+    """A median hides the quarter of the requests that are large."""
+    bench = Bench(CLASSIFIER, slow_s=0.005)
+    for turn in range(40):
+        ran = Ran(classes(1), 0.02 if turn % 4 == 0 else 0.001)
+        bench.comparison.add(bench.note(classes(1)), ran)
+    compared = bench.comparison.compared()
+
+    assert (compared.other_slow, compared.other_runs, compared.other_median_s) == (10, 40, 0.001)
+
+
 def test_who_bears_witness_is_not_counted() -> None:
     """Requests that were chosen for their answer would make the sample one of bad answers."""
     compared = Bench(CLASSIFIER).pair(NAN, NAN, times=5, sampled=False)

@@ -48,7 +48,7 @@ BROKEN = {
     Trigger.NONFINITE: replace(with_pairs(nonfinite=40), nonfinite=BURNS),
     Trigger.CONSTANT: replace(FINE, alike=100, alike_witnesses=10),
     Trigger.ERRORS: replace(FINE, failed=BURNS),
-    Trigger.LATENCY: replace(FINE, slow=BURNS),
+    Trigger.LATENCY: replace(with_pairs(other_runs=100, other_slow=14), slow=BURNS),
     Trigger.ACCURACY: with_pairs(accuracy_convinced=True, labels=200),
     Trigger.DISAGREEMENT: with_pairs(disagreement_convinced=True),
     Trigger.CONFIDENCE: with_pairs(confidence_convinced=True),
@@ -102,6 +102,9 @@ def test_what_is_off_judges_nothing(trigger: Trigger) -> None:
             replace(with_pairs(nonfinite=2), nonfinite=BURNS), id="NaN, and the standby was hardly asked yet"
         ),
         pytest.param(
+            replace(with_pairs(other_runs=99), slow=BURNS), id="slow, and the standby was hardly asked yet"
+        ),
+        pytest.param(
             replace(FINE, alike=100, alike_witnesses=9), id="alike, and the standby was hardly asked yet"
         ),
     ],
@@ -119,7 +122,8 @@ def test_what_is_no_reason(facts: Facts) -> None:
         pytest.param(replace(BROKEN[Trigger.ERRORS], previous_failed=True), id="errors"),
         pytest.param(replace(BROKEN[Trigger.LATENCY], previous_slow=True), id="latency, before"),
         pytest.param(
-            replace(with_pairs(other_median_s=0.06), slow=BURNS), id="latency, now: the machine is slow"
+            replace(with_pairs(other_median_s=0.001, other_runs=100, other_slow=15), slow=BURNS),
+            id="latency, now: the machine is slow, or some requests are large",
         ),
     ],
 )

@@ -133,6 +133,7 @@ class Case:
             self.sheet,
             max_disagreement=self._settings.max_disagreement,
             max_confidence_loss=self._settings.max_confidence_loss,
+            slow_s=float("inf") if self._settings.slo_latency_s is None else self._settings.slo_latency_s,
         )
 
     def _bear_witness(self, note: Note, ran: Ran) -> None:

@@ -59,6 +59,7 @@ class Compared:
         nonfinite_in_both: of these, how often the other did not answer any better.
         confidence: mean of the live one's confidences; NaN without any.
         median_s: of one run; NaN without any.
+        other_runs: how many of the other's last runs that are, and `other_slow` how many of them took longer than `slow_s`.
         labels: how many predictions were compared with the truth.
         accuracy: share of right predictions (of values: 1 - mean error in spreads), of both over the same ones.
         *_evidence_log10, *_convinced: that the live one's answers are beyond the limit, beside the other's.
@@ -73,6 +74,8 @@ class Compared:
     other_confidence: float = float("nan")
     median_s: float = float("nan")
     other_median_s: float = float("nan")
+    other_runs: int = 0
+    other_slow: int = 0
     labels: int = 0
     accuracy: float = float("nan")
     other_accuracy: float = float("nan")
@@ -112,11 +115,13 @@ class Comparison:
         max_disagreement: float,
         max_confidence_loss: float = 1.0,
         failures_differ: bool = False,
+        slow_s: float = float("inf"),
         arl: float = ARL,
     ) -> None:
         """Compare with what `sheet`'s version, the live one, has answered."""
         self.asked = 0
         self._failures_differ = failures_differ
+        self._slow_s = slow_s
         self._sheet = sheet
         self._is_value = sheet.watched.roles.task != "classification"
         self._disagreement = MeanDetector(max_disagreement, arl=arl)
@@ -205,6 +210,8 @@ class Comparison:
             other_confidence=float(confidences[1]),
             median_s=median(self._times) if self._times else float("nan"),
             other_median_s=median(self._other_times) if self._other_times else float("nan"),
+            other_runs=len(self._other_times),
+            other_slow=sum(seconds > self._slow_s for seconds in self._other_times),
             labels=self._accuracy.count,
             accuracy=float(right[0]),
             other_accuracy=float(right[1]),

@@ -185,14 +185,16 @@ def symptoms(facts: Facts, settings: GuardSettings, *, has_standby: bool) -> tup
                 shared=facts.previous_failed,
             )
         )
-    if facts.slow.convinced and settings.slo_latency_s is not None:
+    timed = compared.other_runs >= settings.min_predictions or not (has_standby and settings.shadow_sample)
+    if facts.slow.convinced and settings.slo_latency_s is not None and timed:
         found.append(
             Symptom(
                 trigger=Trigger.LATENCY,
                 evidence_log10=facts.slow.evidence_log10,
                 says=f"{facts.slow} predictions took longer than {settings.slo_latency_s * 1000:g} ms, which is more than "
-                f"{BURN * SLOW_SHARE:.1%}",
-                shared=facts.previous_slow or compared.other_median_s > settings.slo_latency_s,
+                f"{BURN * SLOW_SHARE:.1%}; of {compared.other_runs} that the version before was asked as well, "
+                f"{compared.other_slow} did",
+                shared=facts.previous_slow or compared.other_slow > BURN * SLOW_SHARE * compared.other_runs,
             )
         )
     if compared.compared >= settings.min_predictions:
