@@ -19,10 +19,11 @@ from model_sidecar.monitor.drift.drift_report import VersionDrift
 from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
 from model_sidecar.monitor.drift.drift_words import report
 from model_sidecar.monitor.drift.reference import baseline_of
-from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.monitor.readings import NOWHERE, Readings, Watched
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import OutputRoles
+from model_sidecar.release.names import Version
 from model_sidecar.telemetry.event_log import EventLog
 
 MODEL = Classifier()
@@ -295,6 +296,20 @@ def test_each_identity_is_a_version_of_its_own_and_leaves_with_it() -> None:
     traffic.drift.on_event(Released(SITE, traffic.watched.version, traffic.watched.manifest))
     traffic.drift.observe(traffic.watched, traffic.healthy())  # read before it left, shown after
     assert [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)] == [other.manifest]
+
+
+def test_versions_that_are_only_told_of_end_no_alarm_of_the_live_one() -> None:
+    """Whoever tells of predictions of a hundred other versions leaves the live one its alarm; of those told, 64 are kept."""
+    traffic = Traffic()
+    traffic.until_alarm(lambda: MODEL.answered(MODEL.rows(traffic.chance, 10) * 30 + 20), most=5)
+    for number in range(100):
+        version = Version(f"20{number:02}.01.10.prod")
+        told = replace(traffic.watched, version=version, manifest=NOWHERE, features=(), baseline=None)
+        traffic.drift.observe(told, replace(traffic.healthy(1), features=np.empty((1, 0))))
+    seen = traffic.drift.snapshot(SITE)
+    assert len(seen) == 65
+    assert seen[-1].manifest_sha256 == traffic.watched.manifest
+    assert seen[-1].alarm_since is not None
 
 
 def test_a_report_that_fails_costs_no_other_versions(

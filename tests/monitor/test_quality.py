@@ -395,6 +395,28 @@ def test_sites_are_apart_and_versions_bounded(here: Listening) -> None:
     assert [each.predictions for each in here.quality.reports(elsewhere)] == [5]
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["watched", "known by its labels"])
+def test_versions_that_are_only_told_of_take_no_labels_from_the_live_one(
+    here: Listening, *, is_known: bool
+) -> None:
+    """Whoever tells of predictions and labels of a month of other versions leaves the live one its labels and its alarm."""
+    live = watched(metrics={"accuracy": 0.98})
+    if is_known:
+        here.quality.observe(live, readings(NOON, 300))
+    here.quality.joined(live.key, labels(NOON, [False] * 100))
+    for day in range(1, 29):
+        told = replace(watched(Version(f"2024.02.{day:02}.prod")), manifest=NOWHERE)
+        here.quality.joined(told.key, labels(NOON, [True]))
+        if is_known:
+            here.quality.observe(told, readings(NOON, 1))
+    here.quality.observe(live, readings(NOON, 1))
+
+    reports = {each.version: each for each in here.quality.reports(SITE)}
+    assert len(reports) <= 8
+    assert reports[A].labels == 100
+    assert reports[A].alarm_since is not None
+
+
 def test_state_is_bounded(here: Listening) -> None:
     """A week of labels in every hour of it, of a hundred classes, is held in less than 64 KiB of arrays."""
     version = watched(baseline=calibrated_baseline())

@@ -16,11 +16,12 @@ from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
 from model_sidecar.monitor.drift.drift_words import report
 from model_sidecar.monitor.drift.streams import Counts, Stream
 from model_sidecar.monitor.faults import Faults
-from model_sidecar.monitor.readings import Readings, Watched, WatchedKey
+from model_sidecar.monitor.readings import NOWHERE, Readings, Watched, WatchedKey
 from model_sidecar.release.digests import Digest
 
-_MOST = 64
-"""Versions at once; of more, those that are watched longest are forgotten. Resident are two of each model."""
+_MOST_TOLD = 64
+"""Versions at once that are not in memory here, and only told of; of more, those that are watched longest are forgotten.
+Whoever tells of many makes none be forgotten that is in memory: of those there are two of each model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,10 @@ class Drift:
             budget_s=self._settings.drift_budget_s,
             thin_s=self._settings.thin_s,
         )
-        while len(self._watches) >= _MOST:
-            del self._watches[next(iter(self._watches))]
+        if watched.manifest == NOWHERE:
+            told = [key for key in self._watches if key.manifest == NOWHERE]
+            for oldest in told[: max(0, len(told) + 1 - _MOST_TOLD)]:
+                del self._watches[oldest]
         self._watches[watched.key] = watch
         return watch
 

@@ -31,7 +31,8 @@ __all__ = ["DAY_S", "FALSE_ALARM_LABELS", "Quality", "same"]
 
 DAY_S = 24 * 3600.0
 _MOST_VERSIONS = 8
-"""Of one site, live, standby and those of which predictions are reported; the one unheard of for longest gives way."""
+"""Of one site, live, standby and those of which predictions are reported; the one unheard of for longest gives way.
+Those that are not in memory here and only told of give way first: whoever tells of many takes no labels from the live one."""
 
 
 class Quality:
@@ -147,9 +148,7 @@ class Quality:
             if version is None or version.is_regression != is_regression:
                 version = QualityWatch(self._now(), is_regression=is_regression)
             version.know(watched)
-            others = [each for each in self._versions if each.site == key.site]
-            for oldest in others[: max(0, len(others) + 1 - _MOST_VERSIONS)]:
-                del self._versions[oldest]
+            _make_room(self._versions, key.site)
         self._versions[key] = version  # the last heard of stands last
         return version
 
@@ -159,8 +158,7 @@ class Quality:
             # A regression's score is its value, and it has no confidence.
             is_regression = first.score is not None and first.confidence is None
             version = QualityWatch(self._now(), is_regression=is_regression)
-            for oldest in list(self._early)[: max(0, len(self._early) + 1 - _MOST_VERSIONS)]:
-                del self._early[oldest]
+            _make_room(self._early, key.site)
         self._early[key] = version
         return version
 
@@ -229,6 +227,15 @@ class Quality:
         if without:
             summary += f"; {without:,} of the labels without an error up to {LARGEST_ERROR:g}"
         return shown, verdict, summary
+
+
+def _make_room(versions: dict[WatchedKey, QualityWatch], site: Site) -> None:
+    """Let there be room for one more version of this site; they stand in the order in which they were heard of."""
+    others = sorted(
+        (each for each in versions if each.site == site), key=lambda each: each.manifest != NOWHERE
+    )
+    for first in others[: max(0, len(others) + 1 - _MOST_VERSIONS)]:
+        del versions[first]
 
 
 def _facts(report: VersionQuality) -> dict[str, Any]:
