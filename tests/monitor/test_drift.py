@@ -298,6 +298,17 @@ def test_each_identity_is_a_version_of_its_own_and_leaves_with_it() -> None:
     assert [each.manifest_sha256 for each in traffic.drift.snapshot(SITE)] == [other.manifest]
 
 
+def test_a_sidecar_that_releases_versions_for_years_keeps_no_more_of_them() -> None:
+    """Of ten thousand released versions less is kept than a watch takes; the last of them are still known to be gone."""
+    traffic = Traffic()
+    released = [replace(traffic.watched, manifest=digest_of(b"%d" % number)) for number in range(10_000)]
+    for each in released:
+        traffic.drift.on_event(Released(SITE, each.version, each.manifest))
+    traffic.drift.observe(released[-1], traffic.healthy())
+    assert traffic.drift.snapshot(SITE) == ()
+    assert len(traffic.drift._gone) <= 1024
+
+
 def test_versions_that_are_only_told_of_end_no_alarm_of_the_live_one() -> None:
     """Whoever tells of predictions of a hundred other versions leaves the live one its alarm; of those told, 64 are kept."""
     traffic = Traffic()

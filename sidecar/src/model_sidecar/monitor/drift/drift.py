@@ -24,6 +24,10 @@ _MOST_TOLD = 64
 Whoever tells of many makes none be forgotten that is in memory: of those there are two of each model."""
 
 
+_MOST_GONE = 1024
+"""What is read of a version after its release comes within a tick or two: so many are not released meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class BinTotals:
     """All counts of a version since it is watched, (bins,), and whose bins they are."""
@@ -59,7 +63,7 @@ class Drift:
         self._faults = Faults()
         self._lock = threading.Lock()  # guards both below, and every watch; never held for long
         self._watches: dict[WatchedKey, DriftWatch] = {}
-        self._gone: set[tuple[Site, Digest]] = set()
+        self._gone: dict[tuple[Site, Digest], None] = {}  # in the order of their going
 
     def observe(self, watched: Watched, readings: Readings) -> None:
         """Take in one tick's rows of one version, or a part of them."""
@@ -94,10 +98,12 @@ class Drift:
             case Released(site=site, version=version, manifest=manifest):
                 with self._lock:
                     self._watches.pop(WatchedKey(site, version, manifest), None)
-                    self._gone.add((site, manifest))
+                    self._gone[site, manifest] = None
+                    while len(self._gone) > _MOST_GONE:
+                        del self._gone[next(iter(self._gone))]
             case Published(site=site, manifest=manifest) | StandbyReady(site=site, manifest=manifest):
                 with self._lock:
-                    self._gone.discard((site, manifest))
+                    self._gone.pop((site, manifest), None)
             case _:
                 pass
 
