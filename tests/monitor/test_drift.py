@@ -361,6 +361,12 @@ def test_what_limits_the_watch_is_told() -> None:
     assert seen.band > 0.05 + 0.08
 
 
+def test_a_baseline_that_cannot_tell_drift_is_told() -> None:
+    """Of fifteen rows nobody knows shares well enough: the notes say that, not how wide the band is."""
+    (note,) = Traffic(MODEL.watched(MODEL.baseline(15))).goes_on(1).notes
+    assert note.startswith("drift cannot be noticed with 15 rows")
+
+
 def test_counters_only_grow_and_snapshots_may_be_taken_meanwhile() -> None:
     """Threads that look while rows come in see whole counts, each at least as large as before."""
     traffic = Traffic()

@@ -118,6 +118,13 @@ def test_the_model_answers_the_rows_and_they_are_its_baseline(bench: Bench) -> N
     loaded.close()
 
 
+def test_so_few_rows_that_no_drift_can_be_noticed_are_told(bench: Bench) -> None:
+    """Of fifteen rows shares are known to a half: publish says in a line what that means."""
+    (told,) = [each for each in bench.publish({"x": ROWS[:15]}).warnings if "rows" in each]
+    assert told.startswith("drift cannot be noticed with 15 rows")
+    assert "give at least 20000" in told
+
+
 def test_a_version_that_is_worse_than_its_metrics_say_is_told(bench: Bench) -> None:
     """Its own rows, with their truth, show it before anybody asks it anything: what was measured is not what is published."""
     wrong = np.arange(len(ROWS)) < 300
@@ -183,6 +190,7 @@ BAD: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
     "one too many": ({"x": ROWS, "z": ROWS}, "has an array 'z'"),
     "another width": ({"x": ROWS[:, :1]}, "expected FP32[-1, 2]"),
     "text": ({"x": np.array([["a", "b"]])}, "expected FP32[-1, 2]"),
+    "three rows": ({"x": ROWS[:3]}, "has 3 rows, of which nothing follows"),
     "no rows": ({"x": ROWS[:0]}, "has no rows"),
     "truth of other rows": ({"x": ROWS, "truth": CLASSES[:-1]}, "for each of the 2500 rows"),
     "truth that nobody knows": (

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.app.golden_inputs import fitted
+from model_sidecar.config import MonitorSettings
 from model_sidecar.disk.faults import store_faults
 from model_sidecar.errors import (
     DeadlineOverError,
@@ -22,7 +23,7 @@ from model_sidecar.errors import (
 from model_sidecar.events import Site
 from model_sidecar.model.loaded import LoadedModel
 from model_sidecar.model.rehearsal import TIMEOUT_S
-from model_sidecar.monitor.drift.bands import margin, widened
+from model_sidecar.monitor.drift.bands import is_blind, margin, widened
 from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.quality.judging import FEWEST_LABELS, judged
@@ -37,6 +38,7 @@ from model_sidecar.release.tensors import Arrays, TensorSpec
 _TRUTH = "truth"
 _CALL_ROWS = 1024
 _CALL_BYTES = 16 << 20
+_BAND = MonitorSettings().drift_band  # which one `serve` will be given is not known here
 _NOBODYS_ID = f"{0:016x}-{0:08x}"
 
 
@@ -89,7 +91,12 @@ def warnings_of(baseline: Baseline | None, metrics: Mapping[str, float]) -> tupl
 
 
 def _few_rows(baseline: Baseline) -> Iterator[str]:
-    if baseline.rows < ENOUGH_ROWS:
+    if is_blind(baseline.rows, band=_BAND):
+        yield (
+            f"drift cannot be noticed with {baseline.rows} rows, shares of so few being known to "
+            f"{margin(baseline.rows):.3f} only: give at least {ENOUGH_ROWS} to --baseline-data"
+        )
+    elif baseline.rows < ENOUGH_ROWS:
         yield (
             f"the baseline has {baseline.rows} rows: shares of so few are known to {margin(baseline.rows):.3f} only, so the "
             f"band in which drift is no alarm is wider by {widened(baseline.rows):.3f} than with {ENOUGH_ROWS}; give more "
@@ -167,8 +174,11 @@ def _rows(arrays: Arrays, specs: Mapping[str, TensorSpec], path: Path) -> int:
         found = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
         raise _invalid(f"{path}: expected as many rows in each array; {found}")
     rows = next(iter(counts.values()))
-    if not rows:
-        raise _invalid(f"{path} has no rows: expected {ENOUGH_ROWS} or more")
+    if _BAND + margin(rows) >= 1.0:
+        raise _invalid(
+            f"{path} has {f'{rows} rows' if rows else 'no rows'}, of which nothing follows that traffic could be compared "
+            f"with: expected {ENOUGH_ROWS} or more"
+        )
     return rows
 
 

@@ -124,6 +124,11 @@ def widened(rows: int) -> float:
     return max(margin(rows) - margin(ENOUGH_ROWS), 0.0)
 
 
+def is_blind(rows: int, *, band: float) -> bool:
+    """Whether the band of a baseline with so many rows is half of the scale or more: then hardly any drift leaves it."""
+    return band + margin(rows) >= 0.5
+
+
 _Cell = tuple[int, int, int, int, int, float, float, float]
 
 

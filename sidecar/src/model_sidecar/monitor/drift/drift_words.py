@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.monitor.detectors.evidence import weighted
-from model_sidecar.monitor.drift.bands import margin, widened
+from model_sidecar.monitor.drift.bands import is_blind, margin, widened
 from model_sidecar.monitor.drift.drift_report import DriftBin, DriftStream, VersionDrift
 from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
 from model_sidecar.monitor.drift.streams import OUTPUT, Stream
@@ -179,7 +179,12 @@ def _notes(watch: DriftWatch) -> tuple[str, ...]:
             "--baseline-data"
         )
         return tuple(notes)
-    if baseline.rows < ENOUGH_ROWS:
+    if is_blind(baseline.rows, band=watch.band):
+        notes.append(
+            f"drift cannot be noticed with {baseline.rows} rows in the baseline, whose shares are known to "
+            f"{margin(baseline.rows):.3f} only: publish with {ENOUGH_ROWS} rows or more"
+        )
+    elif baseline.rows < ENOUGH_ROWS:
         notes.append(
             f"the baseline has {baseline.rows} rows: with fewer than {ENOUGH_ROWS} the band is widened, by "
             f"{widened(baseline.rows):.3f}"
