@@ -14,7 +14,7 @@ from support.watching import SITE, WAIT_S, KeptLog, readings, watched
 
 from model_sidecar.errors import UnavailableError
 from model_sidecar.monitor.log.feedback import Feedback, FeedbackOutcome
-from model_sidecar.monitor.log.prediction_log import WAITING_ROWS
+from model_sidecar.monitor.log.prediction_log import WAITING_BYTES, WAITING_ROWS
 from model_sidecar.monitor.log.sampling import sampled
 from model_sidecar.monitor.log.segments import Segments
 from model_sidecar.monitor.prediction_ids import PredictionIds
@@ -60,7 +60,8 @@ def test_a_log_in_memory_keeps_to_its_room_too() -> None:
         (first,) = log.predict(1.0)
         for _ in range(40):
             ids = log.predict(*[1.0] * 2000)
-        assert (log.tell(ids[-1], 1.0), log.tell(first, 1.0)) == ("joined", "too_late")
+            assert log.tell(ids[-1], 1.0) == "joined"
+        assert log.tell(first, 1.0) == "too_late"
 
 
 def test_a_disk_that_hangs_keeps_nobody(held: threading.Event, tmp_path: Path) -> None:
@@ -77,6 +78,16 @@ def test_a_disk_that_hangs_keeps_nobody(held: threading.Event, tmp_path: Path) -
         assert dropped % 10_000 == 0
         held.set()
         assert log.tell(first, 1.0) == "joined"
+
+
+def test_long_labels_wait_within_so_many_bytes(held: threading.Event, tmp_path: Path) -> None:
+    """Behind a disk that hangs, predictions that are text take the room that they are long."""
+    with KeptLog(tmp_path / "log") as log:
+        log.predict(1.0)
+        for _ in range(10):
+            log.predict("x" * (WAITING_BYTES // 8))
+        assert log.tallies.current().dropped["log", SITE] >= 2
+        held.set()
 
 
 def test_feedback_that_piles_up_is_refused(held: threading.Event, tmp_path: Path) -> None:
