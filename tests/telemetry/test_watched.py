@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from support.labelled import NOON, Listening, calibrated_baseline, labels, readings, spread_baseline, watched
+from support.labelled import (
+    NOON,
+    Listening,
+    calibrated_baseline,
+    column,
+    labels,
+    readings,
+    spread_baseline,
+    watched,
+)
 from support.served import SITE, A, Bench
 
 from model_sidecar.config import MonitorSettings
@@ -16,6 +25,7 @@ from model_sidecar.events import Released
 from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.readings import NOWHERE
 from model_sidecar.monitor.reports import Reports
+from model_sidecar.release.baseline import Classes
 from model_sidecar.telemetry.event_log import EventLog
 from model_sidecar.telemetry.watched import ReportsCollector
 
@@ -114,6 +124,30 @@ def test_released_versions_leave_and_names_stand_once(scraped: Scraped) -> None:
         scraped.here.quality.on_event(Released(SITE, A, each.manifest))
         scraped.drift.on_event(Released(SITE, A, each.manifest))
     assert A not in generate_latest(scraped.registry).decode()
+
+
+def test_names_that_a_publisher_chose_are_seen_and_bounded(tmp_path: Path) -> None:
+    """Escapes, marks that turn the text and four thousand characters are shown, cut, and still series of their own."""
+    odd = ("\x1b[2J", "\\x1b[2J", "\u202egood", "\ud800", "n" * 4096, "n" * 4095 + "m", "plain")
+    baseline = replace(
+        spread_baseline(),
+        streams=(column("\x1b]0;" + "f" * 4000),),
+        classes=Classes(odd, (1000,) * len(odd), 0),
+    )
+    many = Scraped(tmp_path, stream_counters=True)
+    version = watched(baseline=baseline, features=("\x1b]0;" + "f" * 4000,))
+    for _ in range(50):
+        many.drift.observe(version, readings(NOON, 400))
+
+    lines = generate_latest(many.registry).decode("utf-8").splitlines()
+    bins = [line for line in lines if 'stream="class:' in line]
+    assert len(set(bins)) == len(bins) == len(odd) + 1
+    assert any('bin="plain"' in line for line in bins)
+    assert any('drift_alarm{cause="' in line and line.endswith(" 1.0") for line in lines)
+    for line in lines:
+        assert len(line) < 512
+        assert "\x1b" not in line
+        assert "\u202e" not in line
 
 
 def test_a_part_that_fails_costs_no_other_part(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -14,11 +15,14 @@ from model_sidecar.monitor.quality.quality_report import QualityMetric, VersionQ
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.serving.site import ServedSite
+from model_sidecar.telemetry.lines import visible
 
 Report = TypeVar("Report", VersionQuality, VersionDrift)
 
 _VERSION = ("model", "environment", "version")
 _ALL = "all"
+_LABEL_CHARACTERS = 128
+_KEPT_CHARACTERS = 96
 
 
 class ReportsCollector:
@@ -64,6 +68,18 @@ class ReportsCollector:
 def named(metric: QualityMetric) -> str:
     """What a metric is called in a label: an estimate is not taken for what was measured."""
     return f"{metric.name}_estimate" if metric.estimated else metric.name
+
+
+def _label(name: str) -> str:
+    """A name that a publisher chose, such as a class's, as a label's value: all of it seen, and of bounded length.
+
+    A name that is shown otherwise than it is ends in eight digits of its SHA-256: two names are never one series.
+    """
+    shown = visible(name)
+    if shown == name and len(name) <= _LABEL_CHARACTERS:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{shown[:_KEPT_CHARACTERS]}…{digest[:8]}"
 
 
 def _named_once(reports: Iterable[Report]) -> list[Report]:
@@ -133,7 +149,7 @@ def _drift(drifted: Sequence[tuple[Site, Sequence[VersionDrift]]]) -> Iterator[M
                 continue
             labels = (site.model, site.environment, each.version)
             is_alarm = each.alarm_since is not None
-            told = (each.cause_kind or "", each.cause) if is_alarm else ("", "")
+            told = (each.cause_kind or "", _label(each.cause)) if is_alarm else ("", "")
             alarm.add_metric((*labels, *told), is_alarm)
             evidence.add_metric((*labels, _ALL), max(0.0, each.evidence_log10))
             for kind in StreamKind:
@@ -158,7 +174,8 @@ def _bins(totals: Sequence[tuple[Site, Sequence[BinTotals]]]) -> Metric:
                 continue
             seen.add(version)
             for stream in each.streams:
+                name = f"{stream.kind}:{_label(stream.name)}"
                 for label, count in zip(stream.labels, each.counts[stream.first : stream.end], strict=True):
-                    labels = (site.model, site.environment, version, f"{stream.kind}:{stream.name}", label)
+                    labels = (site.model, site.environment, version, name, _label(label))
                     family.add_metric(labels, float(count))
     return family
