@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from support.ledgers import MODEL, PROD, Registry, commit, intent
 
 from model_sidecar.config import GuardMode
+from model_sidecar.disk.calls import Disk
 from model_sidecar.events import Site
 from model_sidecar.ledger.record import GUARD, Action
 from model_sidecar.monitor.guard.decisions import KEPT, Decisions, GuardDecision
@@ -16,6 +18,7 @@ from model_sidecar.monitor.guard.guard_records import GuardRecords
 from model_sidecar.release.names import Version
 
 SITE = Site(MODEL, PROD)
+WAIT_S = 20.0
 A, B, C = Version("2024.01.10.prod"), Version("2024.01.12.prod"), Version("2024.01.15.prod")
 
 
@@ -63,6 +66,39 @@ def test_what_cannot_be_kept_is_known_until_the_end(tmp_path: Path) -> None:
     decisions.add(SITE, decision(1))
 
     assert decisions.recent(SITE) == (decision(1),)
+
+
+class _Hanging(Disk):
+    """A disk whose next write hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.let_go = threading.Event(), threading.Event()
+
+    def fsync(self, fd: int) -> None:
+        self.asked.set()
+        assert self.let_go.wait(WAIT_S)
+        super().fsync(fd)
+
+
+def test_a_disk_that_hangs_keeps_no_reader(tmp_path: Path) -> None:
+    """While decisions are being written, others are shown them all the same, the newest too."""
+    disk = _Hanging()
+    decisions = Decisions(GuardMode.ON, path_of=lambda _site: tmp_path / "guard.jsonl", disk=disk)
+    adding = threading.Thread(target=decisions.add, args=(SITE, decision(1)))
+    adding.start()
+    try:
+        assert disk.asked.wait(WAIT_S)
+        reading = threading.Thread(target=lambda: shown.append(decisions.recent(SITE)), daemon=True)
+        shown: list[tuple[GuardDecision, ...]] = []
+        reading.start()
+        reading.join(WAIT_S / 4)
+        assert shown == [(decision(1),)]
+    finally:
+        disk.let_go.set()
+        adding.join()
+    assert Decisions(GuardMode.ON, path_of=lambda _site: tmp_path / "guard.jsonl").recent(SITE) == (
+        decision(1),
+    )
 
 
 def test_the_ledger_says_what_guards_have_rolled_back(tmp_path: Path) -> None:

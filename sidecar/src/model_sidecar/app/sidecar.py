@@ -125,6 +125,8 @@ class Sidecar:
         self._sites = [self._build_site(model) for model in settings.models]
         served = [site.served for site in self._sites]
         self._decisions = Decisions(settings.guard.mode, path_of=self._decisions_path)
+        for each in served:
+            self._decisions.recall(each.site)
         ids = PredictionIds()
         self._monitoring = self._build_monitoring(served, ids) if settings.monitor.enabled else None
         reports = (

@@ -51,7 +51,8 @@ class Decisions:
         self.mode = mode
         self._path_of = path_of
         self._disk = disk or Disk()
-        self._lock = threading.Lock()  # guards _of, and the files
+        self._writing = threading.Lock()  # held over the disk, by those who add; taken before _lock
+        self._lock = threading.Lock()  # guards _of; only the first to read a site waits for the disk with it
         self._of: dict[Site, list[GuardDecision]] = {}
 
     def add(self, site: Site, decision: GuardDecision) -> None:
@@ -60,15 +61,22 @@ class Decisions:
             known = self._known(site)
             known.append(decision)
             del known[:-KEPT]
-            path = self._path_of(site)
-            if path is None:
-                return
-            content = b"".join(strict_json.dumps(_document(each)) for each in known)
+        path = self._path_of(site)
+        if path is None:
+            return
+        with self._writing:
+            # What is known by now, so that whoever writes last writes all of it.
+            content = b"".join(strict_json.dumps(_document(each)) for each in reversed(self.recent(site)))
             try:
                 make_directories(self._disk, path.parent)
                 replace_file(self._disk, path, content)
             except OSError as error:
                 log.warning("the guard's decisions cannot be kept in %s: %s", path, error.strerror)
+
+    def recall(self, site: Site) -> None:
+        """Read what is kept of it: whoever asks afterwards waits for no disk."""
+        with self._lock:
+            self._known(site)
 
     def recent(self, site: Site) -> tuple[GuardDecision, ...]:
         """The last ones, newest first."""
