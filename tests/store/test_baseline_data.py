@@ -125,6 +125,19 @@ def test_so_few_rows_that_no_drift_can_be_noticed_are_told(bench: Bench) -> None
     assert "give at least 20000" in told
 
 
+def test_columns_that_tell_nothing_are_named(bench: Bench) -> None:
+    """A column of NaN, or of one value alone, is told at publish, by its name; a few differing rows are enough not to."""
+    bench.put("model.onnx", models.identity(shape=(-1, 6)))
+    rows = np.random.default_rng(0).normal(size=(2500, 6)).astype(np.float32)
+    rows[:, 1], rows[:, 2:5], rows[7, 4] = np.nan, 0.5, 0.25
+
+    told = " | ".join(bench.publish({"x": rows}).warnings)
+
+    assert "has a finite value in x[1], confidence: " in told
+    assert "have one value in x[2] (0.5), x[3] (0.5): " in told
+    assert "x[4]" not in told
+
+
 def test_a_version_that_is_worse_than_its_metrics_say_is_told(bench: Bench) -> None:
     """Its own rows, with their truth, show it before anybody asks it anything: what was measured is not what is published."""
     wrong = np.arange(len(ROWS)) < 300

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def warnings_of(baseline: Baseline | None, metrics: Mapping[str, float]) -> tupl
     """What its publisher should know of a baseline, and of what the manifest's metrics promise beside it."""
     if baseline is None:
         return ()
-    return (*_few_rows(baseline), *_worse_than_promised(baseline, metrics))
+    return (*_few_rows(baseline), *_empty_columns(baseline), *_worse_than_promised(baseline, metrics))
 
 
 def _few_rows(baseline: Baseline) -> Iterator[str]:
@@ -101,6 +101,21 @@ def _few_rows(baseline: Baseline) -> Iterator[str]:
             f"the baseline has {baseline.rows} rows: shares of so few are known to {margin(baseline.rows):.3f} only, so the "
             f"band in which drift is no alarm is wider by {widened(baseline.rows):.3f} than with {ENOUGH_ROWS}; give more "
             "rows to --baseline-data"
+        )
+
+
+def _empty_columns(baseline: Baseline) -> Iterator[str]:
+    """Columns in which the rows do not differ: a lost join, a default, or data of one day."""
+    holes = [each.name for each in baseline.streams if not each.finite]
+    if holes:
+        yield f"no row of the baseline has a finite value in {_first(holes)}: a shift of it cannot be noticed"
+    same = [
+        f"{each.name} ({each.low:g})" for each in baseline.streams if each.finite and each.low == each.high
+    ]
+    if same:
+        yield (
+            f"all rows of the baseline have one value in {_first(same)}: see that it is so in production; any other value is "
+            "drift there"
         )
 
 
@@ -250,8 +265,12 @@ def _check_classes(prediction: NDArray[Any], truth: NDArray[Any], path: Path) ->
 
 
 def _some(names: set[str]) -> str:
-    shown = ", ".join(repr(name[:40]) for name in sorted(names)[:3])
-    return f"{shown}, …" if len(names) > 3 else shown
+    return _first([repr(name[:40]) for name in sorted(names)])
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _invalid(words: str) -> VerificationError:
