@@ -285,5 +285,8 @@ def test_the_command_says_what_will_be_compared(bench: Bench, tmp_path: Path) ->
     words += ["--version", VERSION, "--baseline-data", str(tmp_path / "rows.npz")]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
-    assert "baseline   2,500 rows, 4 columns, and how often it was right" in result.output
+    assert (
+        "baseline   2,500 rows, 2 features, score, confidence, 2 classes, and how often it was right"
+        in result.output
+    )
     assert "warning: the baseline has 2500 rows" in result.output

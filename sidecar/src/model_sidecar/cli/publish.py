@@ -14,7 +14,7 @@ from model_sidecar.app.training_date import parse_training_date
 from model_sidecar.cli.exits import told
 from model_sidecar.cli.options import Parsed, config_option, option
 from model_sidecar.errors import ConfigurationError
-from model_sidecar.release.baseline import Baseline
+from model_sidecar.release.baseline import Baseline, StreamKind
 from model_sidecar.release.names import ModelName, Version, parse_model, parse_version
 
 _VERSION = Parsed("version", parse_version)
@@ -168,6 +168,12 @@ def _checked(examples: int, rows: int | None) -> str:
 def _compared(baseline: Baseline | None) -> str:
     if baseline is None:
         return "none: there will be nothing to compare its traffic with"
-    columns = counted(len(baseline.streams), "column")
+    features = sum(each.kind is StreamKind.FEATURE for each in baseline.streams)
+    parts = [counted(baseline.rows, "row"), counted(features, "feature")]
+    parts += [each.name for each in baseline.streams if each.kind is not StreamKind.FEATURE]
+    if baseline.classes is not None:
+        classes = len(baseline.classes.names)
+        more = " and others" if baseline.classes.other else ""
+        parts.append(f"{classes} class{'' if classes == 1 else 'es'}{more}")
     true = ", and how often it was right" if baseline.calibration is not None else ""
-    return f"{counted(baseline.rows, 'row')}, {columns}{true}"
+    return f"{', '.join(parts)}{true}"
