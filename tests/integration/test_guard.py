@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from support.guarded import (
     SOON_S,
@@ -106,6 +107,22 @@ def test_what_the_version_before_shows_as_well_is_the_inputs_fault(
 
         sidecar.wait_logged("so the input is to blame")
         assert head(sidecar).version == B
+
+
+def test_what_is_told_of_predictions_made_elsewhere_moves_no_version(yard: Yard) -> None:
+    """What answers here has said NaN a few times, as it may; somebody's batch job says so all the time."""
+    with guarded(yard, sensible(), rootless(), *ON, "--slo-errors", "0.01") as sidecar:
+        ask(sidecar, 200, positive=True)
+        with sidecar.client() as client:
+            for _ in range(5):
+                client.predict(MODEL, {"raw": -np.ones((1, 2), np.float32)})
+            told = client.predictions(MODEL)
+            for _ in range(300):
+                told.log_prediction(B, float("nan"), None)
+        ask_until(sidecar, lambda: rolled_back(sidecar), positive=True, for_s=4)
+
+        assert head(sidecar).version == B
+        assert "the guard about" not in sidecar.log.read_text()
 
 
 def test_a_version_that_is_as_good_as_the_one_before_is_left_alone(yard: Yard) -> None:

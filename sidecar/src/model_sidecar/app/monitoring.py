@@ -81,7 +81,6 @@ class Monitoring:
             tallies=self.tallies,
         )
         if guard is not None:
-            observers.append(guard)
             mirrors.append(guard)
             truth_observers.append(guard)
         self._monitor = Monitor(

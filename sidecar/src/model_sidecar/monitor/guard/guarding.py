@@ -49,7 +49,8 @@ class Counters(Protocol):
 class Guard:
     """All sites' guard, in a process whose guard is not off. `start` and `stop` are the owner's.
 
-    It is a `monitor.Mirror`, an `Observer` and a `TruthObserver`.
+    It is a `monitor.Mirror` and a `TruthObserver`, and no `Observer`: those are shown what callers tell of predictions that were
+    made elsewhere, too, and nobody's word is to move a version.
     """
 
     def __init__(
@@ -106,18 +107,13 @@ class Guard:
     # On the monitor's and the log's threads.
 
     def mirror(self, watched: Watched, notes: Sequence[Note], readings: Readings) -> None:
-        """Let a sample of these be asked of the standby."""
-        case = self._case(watched.site, watched.manifest)
-        if case is not None:
-            besides = _WITNESSES_AT_ONCE if case.wants_witnesses else 0
-            share = self._settings.shadow_sample
-            self._queue.offer(chosen(watched, notes, readings, share=share, besides=besides))
-
-    def observe(self, watched: Watched, readings: Readings) -> None:
-        """Look at what the live version answered."""
+        """Look at what the live version answered, and let a sample of it be asked of the standby."""
         case = self._case(watched.site, watched.manifest)
         if case is not None:
             case.observe(readings)
+            besides = _WITNESSES_AT_ONCE if case.wants_witnesses else 0
+            share = self._settings.shadow_sample
+            self._queue.offer(chosen(watched, notes, readings, share=share, besides=besides))
 
     def joined(self, key: WatchedKey, rows: Sequence[Joined]) -> None:
         """Learn what was true of its predictions."""
