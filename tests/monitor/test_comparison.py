@@ -157,6 +157,26 @@ def test_who_bears_witness_is_not_counted() -> None:
     assert (compared.compared, compared.nonfinite, compared.nonfinite_in_both) == (0, 5, 5)
 
 
+def test_a_run_that_fails_is_no_witness_against_the_input() -> None:
+    """Where the live version answers NaN, only NaN is the same."""
+    bench = Bench(CLASSIFIER)
+    bench.pair(NAN, None, times=3)
+    bench.pair(NAN, NAN, times=2)
+    compared = bench.pair(NAN, classes(1))
+
+    assert (compared.nonfinite, compared.nonfinite_in_both, compared.nonfinite_failed) == (6, 2, 3)
+
+
+def test_outputs_that_only_the_live_version_has_are_no_difference() -> None:
+    """A version may add some; where the prediction itself is one of these, there is nothing to compare."""
+    rows = np.arange(120, dtype=np.float32).reshape(40, 3)
+    added = Bench(UNKNOWN).pair({"a": rows, "b": np.arange(40)}, {"a": rows})
+    replaced = Bench(CLASSIFIER).pair(classes(1), {"other": np.array([0])}, times=5)
+
+    assert (added.compared, added.disagreed) == (1, 0)
+    assert (replaced.compared, replaced.disagreed) == (0, 0)
+
+
 def test_confidence_is_compared_on_the_same_requests() -> None:
     """Less by more than was allowed, for long enough: that convinces."""
     bench = Bench(CLASSIFIER, max_confidence_loss=0.2)

@@ -169,9 +169,19 @@ def test_every_condition_holds_every_trigger(trigger: Trigger, at: Situation, ho
     assert (verdict.ruling, verdict.hold) == (Ruling.HELD, hold)
 
 
-def test_a_standby_that_fails_on_the_same_requests_is_no_target() -> None:
-    """It would answer them no better."""
-    verdict = verdict_on(with_pairs(disagreement_convinced=True, failed=100))
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(with_pairs(disagreement_convinced=True, failed=100), id="on any"),
+        pytest.param(
+            replace(with_pairs(nonfinite=40, nonfinite_failed=30), nonfinite=BURNS),
+            id="where the live one says NaN",
+        ),
+    ],
+)
+def test_a_standby_that_fails_on_the_same_requests_is_no_target(facts: Facts) -> None:
+    """It would answer them no better; and that is all it says, not that the input is to blame."""
+    verdict = verdict_on(facts)
 
     assert verdict is not None
     assert verdict.hold is Hold.TARGET_FAILS

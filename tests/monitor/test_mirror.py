@@ -160,6 +160,28 @@ def test_a_run_that_raises_counts_as_failed(error: Exception) -> None:
     assert "no such row" in ran.problem
 
 
+class Strict(Adder):
+    """Knows no output that it does not have, as real models do."""
+
+    def run(
+        self, inputs: Arrays, outputs: Sequence[str] | None = None, *, brake: Brake | None = None
+    ) -> dict[str, NDArray[Any]]:
+        if outputs is not None and set(outputs) - {"y"}:
+            raise InferenceFailedError(f"no such output: {outputs}")
+        return super().run(inputs, outputs, brake=brake)
+
+
+def test_a_model_is_asked_only_for_outputs_that_it_has() -> None:
+    """The version that answered may have more: to add one breaks nobody."""
+    noted = note(1)
+    noted = noted._replace(outputs={**noted.outputs, "added": noted.outputs["y"]})
+    runner = Runner()
+    ran = runner.run(Strict("2024.01.10.prod"), noted)
+    runner.stop()
+
+    assert ran.outputs is not None, ran.problem
+
+
 def test_runs_take_a_fifth_of_a_core() -> None:
     """Rest is four times as long as work."""
     assert rest_s(0.05) == pytest.approx(0.2)

@@ -56,7 +56,7 @@ class Compared:
         disagreed: of these, how many were answered differently; a request of several rows counts with the share of its rows.
         failed: how often the other raised, was stopped, or answered NaN or infinity where the live one did not.
         nonfinite: how often the live one answered NaN or infinity.
-        nonfinite_in_both: of these, how often the other did not answer any better.
+        nonfinite_in_both: of these, how often the other did so too, and `nonfinite_failed` how often it did not answer at all.
         confidence: mean of the live one's confidences; NaN without any.
         median_s: of one run; NaN without any.
         other_runs: how many of the other's last runs that are, and `other_slow` how many of them took longer than `slow_s`.
@@ -70,6 +70,7 @@ class Compared:
     failed: int = 0
     nonfinite: int = 0
     nonfinite_in_both: int = 0
+    nonfinite_failed: int = 0
     confidence: float = float("nan")
     other_confidence: float = float("nan")
     median_s: float = float("nan")
@@ -99,7 +100,7 @@ class Comparison:
     What counts as different: another class; a value further away than 5 % of the live version's spread (from the 5th to the
     95th percentile of its last 1,024 values; and never less than 1e-6, or a hundred-thousandth of the value). Until 32 values
     of the live version are known, pairs of values wait. Where no output is known to be the prediction, every output is
-    compared. Where only the live version's answer is not finite, that is a difference; where only the other's run fails, it is one
+    compared that both have. Where the other lacks the one that is the prediction, nothing is compared. Where only the live version's answer is not finite, that is a difference; where only the other's run fails, it is one
     if the other is the one that is judged (`failures_differ`), and else a request that was not compared.
 
     Attributes:
@@ -129,7 +130,7 @@ class Comparison:
         self._accuracy = MeanDetector(_ERROR_LOSS if self._is_value else _ACCURACY_LOSS, low=-1.0, arl=arl)
         self._spreads: dict[str, Spread] = {}
         self._waiting: deque[tuple[Note, Readings, Readings, Arrays]] = deque()
-        self._compared = self._failed = self._nonfinite = self._nonfinite_in_both = 0
+        self._compared = self._failed = self._nonfinite = self._nonfinite_in_both = self._nonfinite_failed = 0
         self._disagreed = 0.0
         self._confidences = np.zeros(2)
         self._times: deque[float] = deque(maxlen=_TIMES)
@@ -159,7 +160,9 @@ class Comparison:
         other_bad = other is None or bool(other.nonfinite.any())
         if live_bad:
             self._nonfinite += 1
-            self._nonfinite_in_both += other_bad
+            # A run that fails does not say that the input is to blame.
+            self._nonfinite_failed += other is None
+            self._nonfinite_in_both += other is not None and other_bad
         if not sampled:
             return
         self.asked += 1
@@ -175,6 +178,8 @@ class Comparison:
             self._problem = ran.problem or "it answered NaN or infinity"
             if self._failures_differ:
                 self._settle(1.0)
+            return
+        if live.prediction is not None and self._sheet.watched.roles.prediction not in ran.outputs:
             return
         self._compare_confidence(live, other)
         self._remember(live, other)
@@ -206,6 +211,7 @@ class Comparison:
             failed=self._failed,
             nonfinite=self._nonfinite,
             nonfinite_in_both=self._nonfinite_in_both,
+            nonfinite_failed=self._nonfinite_failed,
             confidence=float(confidences[0]),
             other_confidence=float(confidences[1]),
             median_s=median(self._times) if self._times else float("nan"),
@@ -289,6 +295,8 @@ class Comparison:
         differs = np.zeros(rows, np.bool_)
         others = self._values(other, outputs)
         for name, values in self._values(live, note.outputs).items():
+            if name and name not in outputs:
+                continue
             theirs = others.get(name)
             if theirs is None or theirs.shape != values.shape:
                 return 1.0

@@ -152,14 +152,16 @@ def symptoms(facts: Facts, settings: GuardSettings, *, has_standby: bool) -> tup
         return ()
     compared = facts.compared
     found: list[Symptom] = []
+    better = compared.nonfinite - compared.nonfinite_in_both - compared.nonfinite_failed
     if facts.nonfinite.convinced and (compared.nonfinite >= _WITNESSES or not has_standby):
         found.append(
             Symptom(
                 trigger=Trigger.NONFINITE,
                 evidence_log10=facts.nonfinite.evidence_log10,
                 says=f"{facts.nonfinite} answers hold NaN or infinity; of the same requests the version before was asked "
-                f"{compared.nonfinite}, and answered {compared.nonfinite - compared.nonfinite_in_both} with numbers",
-                shared=2 * compared.nonfinite_in_both > compared.nonfinite,
+                f"{compared.nonfinite}, answered {better} with numbers, and failed on {compared.nonfinite_failed}",
+                shared=2 * better < compared.nonfinite
+                and compared.nonfinite_in_both >= compared.nonfinite_failed,
             )
         )
     if facts.alike >= settings.min_predictions and (
@@ -258,9 +260,16 @@ def _hold(symptom: Symptom, facts: Facts, at: Situation) -> Hold | None:
         (Hold.PING_PONG, at.target_manifest in at.rolled_back),
         (Hold.NOT_PREVIOUS, at.target_manifest != at.previous_good),
         (Hold.SHARED, symptom.shared),
-        (Hold.TARGET_FAILS, compared.failed > _FAILING_TARGET * (compared.compared + compared.failed)),
+        (Hold.TARGET_FAILS, _target_fails(symptom, compared)),
         (Hold.COOLDOWN, at.cooldown_left_s > 0),
     ):
         if holds:
             return hold
     return None
+
+
+def _target_fails(symptom: Symptom, compared: Compared) -> bool:
+    on_nonfinite = symptom.trigger is Trigger.NONFINITE and (
+        2 * (compared.nonfinite_in_both + compared.nonfinite_failed) > compared.nonfinite
+    )
+    return on_nonfinite or compared.failed > _FAILING_TARGET * (compared.compared + compared.failed)

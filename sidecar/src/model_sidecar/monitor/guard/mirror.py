@@ -120,7 +120,10 @@ class Runner:
         self._watchdog = threading.Thread(target=self._watch, name="mirror-limit", daemon=True)
 
     def run(self, model: Model, note: Note) -> Ran:
-        """What the model makes of this request; the model is the caller's to hold."""
+        """What the model makes of this request; the model is the caller's to hold.
+
+        It is asked for those of the outputs noted that it has: the version that answered may have more.
+        """
         if self._watchdog.ident is None:
             self._watchdog.start()
         brake = Brake()
@@ -128,9 +131,11 @@ class Runner:
         self._brake = brake
         if self._stopped.is_set():
             brake.pull()
+        has = {spec.name for spec in model.signature.outputs}
+        wanted = tuple(name for name in note.outputs if name in has) or None
         began = time.perf_counter()
         try:
-            outputs = model.run(note.inputs, tuple(note.outputs), brake=brake)
+            outputs = model.run(note.inputs, wanted, brake=brake)
         except DeadlineOverError:
             return Ran(None, time.perf_counter() - began, f"it had not answered after {self._limit_s:g} s")
         except SidecarError as error:
