@@ -633,7 +633,7 @@ def test_feedback_on_one_prediction(sidecar: StandInSidecar, sidecarctl: Sidecar
     assert (again.returncode, json.loads(again.stdout)["counts"]["duplicate"]) == (0, 1)
     nobody = sidecarctl("feedback", "--prediction-id", "nobody", "--truth", "fraud")
     assert (nobody.returncode, nobody.stdout.split()) == (1, ["unknown", "1"])
-    assert "0: nobody: unknown" in nobody.stderr
+    assert nobody.stderr.startswith("sidecarctl: nobody: unknown: ")  # there is but one: it needs no number
 
 
 def test_feedback_from_a_file(sidecar: StandInSidecar, sidecarctl: Sidecarctl, tmp_path: Path) -> None:
@@ -652,6 +652,9 @@ def test_feedback_from_a_file(sidecar: StandInSidecar, sidecarctl: Sidecarctl, t
     done = sidecarctl("feedback", "--from", str(file), "--source", "a")
 
     assert (done.returncode, done.stdout.split()) == (0, ["joined", "2", "unknown", "1"])
+    assert done.stderr.startswith(
+        "sidecarctl: line 5: nobody: unknown: "
+    )  # as an editor counts, with empty lines
     (received,) = sidecar.received("RecordFeedbackStream")
     assert received.method == "RecordFeedbackStream"
     piped = sidecarctl("feedback", "--from", "-", "-o", "json", "--source", "a", stdin=file.read_text())
@@ -661,7 +664,7 @@ def test_feedback_from_a_file(sidecar: StandInSidecar, sidecarctl: Sidecarctl, t
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "line 1"),
+        ("{", '--from stdin, line 2 is no JSON: found \'{\', expected {"prediction_id": …, "truth": …}'),
         ('{"prediction_id": "x"}', '"truth"'),
         ('{"prediction_id": "x", "truth": 1, "label": 2}', "if you like"),
         ('{"prediction_id": "x", "truth": [1]}', "truth: found [1]"),
@@ -671,10 +674,31 @@ def test_feedback_from_a_file(sidecar: StandInSidecar, sidecarctl: Sidecarctl, t
 def test_a_line_that_is_none_is_a_usage_error(
     sidecar: StandInSidecar, sidecarctl: Sidecarctl, line: str, words: str
 ) -> None:
-    """A file that cannot be read as told says which line is wrong, and how."""
-    done = sidecarctl("feedback", "--from", "-", stdin=line)
+    """A file that cannot be read as told says which line is wrong, and how; of the lines before it, nothing is sent."""
+    good = json.dumps({"prediction_id": "x", "truth": 1})
+    done = sidecarctl("feedback", "--from", "-", stdin=f"{good}\n{line}")
     assert done.returncode == 2
     assert words in done.stderr
+    assert "line 2 is no " in done.stderr
+    assert "; nothing was sent" in done.stderr
+    assert not sidecar.received("RecordFeedbackStream")
+
+
+def test_a_line_far_down_that_is_none_sends_nothing(
+    sidecar: StandInSidecar, sidecarctl: Sidecarctl, tmp_path: Path
+) -> None:
+    """Not even what would have gone in an earlier call is sent of a file that is wrong at its end."""
+    file = tmp_path / "outcomes.jsonl"
+    file.write_bytes(b'{"prediction_id": "x", "truth": 1}\n' * 25_001 + b"oops\n")
+    done = sidecarctl("feedback", "--from", str(file))
+    assert (done.returncode, "line 25002 is no JSON" in done.stderr) == (2, True)
+    assert not sidecar.received("RecordFeedbackStream")
+
+
+def test_the_format_of_a_line_is_told(sidecarctl: Sidecarctl) -> None:
+    """--help shows a line as the command takes it."""
+    said = sidecarctl("feedback", "--help").stdout
+    assert '{"prediction_id": "ID or ID#ROW", "truth": NUMBER or "LABEL",' in said
 
 
 def test_limits_of_a_shadow_without_one_are_a_mistake(

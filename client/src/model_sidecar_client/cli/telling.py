@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_TIMEOUT_S = 5.0
 _FIELDS = ("prediction_id", "truth", "source", "observed_at", "replace")
+_LINE = f'{{"prediction_id": …, "truth": …}}, with {", ".join(_FIELDS[2:])} if you like'
 _GOOD = ("joined", "duplicate")
 
 
@@ -39,7 +40,7 @@ _GOOD = ("joined", "duplicate")
     "--from",
     "from_",
     metavar="FILE",
-    help='JSON lines: {"prediction_id": …, "truth": …}, and "source", "observed_at", "replace" if you like; - is stdin.',
+    help="JSON lines, one for each prediction (see above); - is stdin.",
 )
 @option("--source", default="", help="Who says so; of each line that names none.")
 @option(
@@ -65,6 +66,13 @@ def feedback(
 ) -> None:
     """Say what was true of one prediction, or of those in a file; prints what became of it.
 
+    \b
+    A line of the file, whose last three fields may be left out:
+      {"prediction_id": "ID or ID#ROW", "truth": NUMBER or "LABEL",
+       "source": "WHO", "observed_at": "2024-01-15T09:30:00Z", "replace": false}
+    Each stands on one line of its own. All are read before the first is sent:
+    of a file with a line that is none, nothing is.
+
     Exit code 1 if nothing was joined or known before, or anything was invalid.
     """
     one = prediction_id is not None or truth is not None
@@ -82,11 +90,12 @@ def feedback(
     ):
         if lines is None:
             value: Any = truth if label else _value(str(truth))
-            pieces = iter([_feedback({**given, "prediction_id": prediction_id, "truth": value}, where="")])
+            pieces = {0: _feedback({**given, "prediction_id": prediction_id, "truth": value})}
         else:
-            pieces = _read(lines, given, name=str(from_))
-        report = client.feedback_many(pieces)
-    _print(report, is_json=chosen.is_json)
+            # All of them before one is sent: of a file that is wrong somewhere, nothing is to be half done.
+            pieces = dict(_read(lines, given, name="stdin" if from_ == "-" else str(from_)))
+        report = client.feedback_many(pieces.values())
+    _print(report, None if lines is None else list(pieces), is_json=chosen.is_json)
     if report.counts["invalid"] or not any(report.counts[each] for each in _GOOD):  # type: ignore[index]
         raise click.exceptions.Exit(FAILED)
 
@@ -104,44 +113,54 @@ def _lines(path: str | None) -> Iterator[IO[str] | None]:
         yield lines
 
 
-def _read(lines: IO[str], given: dict[str, Any], *, name: str) -> Iterator[Feedback]:
+def _read(lines: IO[str], given: dict[str, Any], *, name: str) -> Iterator[tuple[int, Feedback]]:
+    """What each line says, by the line's number, from 1; else a usage error that says which is wrong."""
+    number = 0
     try:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            where = f"--from {name}, line {number}: "
-            try:
-                fields = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise click.UsageError(f"{where}{error}") from error
-            if not isinstance(fields, dict) or not {"prediction_id", "truth"} <= set(fields) <= set(_FIELDS):
-                raise click.UsageError(
-                    f'{where}expected {{"prediction_id": …, "truth": …}}, with {", ".join(_FIELDS[2:])} if you like'
-                )
-            yield _feedback({**given, **fields}, where=where)
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--from {name}: {error}") from error
+            if line.strip():
+                yield number, _feedback({**given, **_fields(line)})
+    except click.UsageError as error:
+        raise click.UsageError(
+            f"--from {name}, line {number} is {error.message}; nothing was sent"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"--from {name}, after line {number}: found bytes that are no UTF-8; nothing was sent"
+        ) from error
+    except OSError as error:
+        raise click.UsageError(f"--from {name}: {error.strerror}; nothing was sent") from error
 
 
-def _feedback(fields: dict[str, Any], *, where: str) -> Feedback:
+def _fields(line: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"no JSON: found {line.strip()[:80]!r}, expected {_LINE}") from error
+    if not isinstance(fields, dict) or not {"prediction_id", "truth"} <= set(fields) <= set(_FIELDS):
+        raise click.UsageError(f"no feedback: found {line.strip()[:80]!r}, expected {_LINE}")
+    return fields
+
+
+def _feedback(fields: dict[str, Any]) -> Feedback:
     from model_sidecar_client.truths import Feedback
 
     expected = {"prediction_id": str, "truth": str | int | float, "source": str, "replace": bool}
     for name, kind in expected.items():
         if not isinstance(fields[name], kind):
-            raise click.UsageError(f"{where}{name}: found {json.dumps(fields[name])[:80]}")
-    fields["observed_at"] = _time(fields["observed_at"], where=where)
+            raise click.UsageError(f"no feedback: {name}: found {json.dumps(fields[name])[:80]}")
+    fields["observed_at"] = _time(fields["observed_at"])
     return Feedback(**fields)
 
 
-def _time(text: Any, *, where: str) -> datetime | None:
+def _time(text: Any) -> datetime | None:
     if text is None:
         return None
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError) as error:
         raise click.UsageError(
-            f"{where}observed_at: found {json.dumps(text)[:80]}, expected a time such as 2024-01-15T09:30:00Z"
+            f"no feedback: observed_at: found {json.dumps(text)[:80]}, expected a time such as 2024-01-15T09:30:00Z"
         ) from error
 
 
@@ -152,7 +171,7 @@ def _value(text: str) -> float | str:
         return text
 
 
-def _print(report: FeedbackReport, *, is_json: bool) -> None:
+def _print(report: FeedbackReport, lines: list[int] | None, *, is_json: bool) -> None:
     counts = {outcome.value: count for outcome, count in report.counts.items()}
     if is_json:
         click.echo(indented({"counts": counts, "problems": report.problems}))
@@ -161,5 +180,7 @@ def _print(report: FeedbackReport, *, is_json: bool) -> None:
         click.echo(line)
     for problem in report.problems:
         if problem.outcome != "duplicate":
-            words = f"{problem.index}: {problem.prediction_id}: {problem.outcome.value}: {problem.message}"
+            # The sidecar counts pieces, from 0; people count the lines of their file, empty ones too.
+            where = "" if lines is None else f"line {lines[problem.index]}: "
+            words = f"{where}{problem.prediction_id}: {problem.outcome.value}: {problem.message}"
             click.echo(f"sidecarctl: {printable(words)}", err=True)
