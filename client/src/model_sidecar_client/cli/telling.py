@@ -74,7 +74,7 @@ def feedback(
     of a file with a line that is none, nothing is.
 
     Exit code 1 if nothing was joined or known before, or anything was invalid.
-    """
+    """  # noqa: D301 - click looks for the character itself
     one = prediction_id is not None or truth is not None
     if one == (from_ is not None) or (one and (prediction_id is None or truth is None)):
         raise click.UsageError("name one prediction with --prediction-id and --truth, or a file with --from")
