@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 import threading
 import time
 from collections import deque
@@ -54,7 +55,10 @@ class _Rows:
 
     @property
     def bytes(self) -> int:
-        return len(self.ids) * _ROW_BYTES + sum(map(len, self.features.values()))
+        labels = 0
+        if self.prediction is not None and self.prediction.dtype == object:
+            labels = sum(map(sys.getsizeof, self.prediction.tolist()))
+        return len(self.ids) * _ROW_BYTES + labels + sum(map(len, self.features.values()))
 
     def columns(self) -> Columns:
         """The rows as a segment takes them."""
@@ -157,11 +161,12 @@ class PredictionLog:
             features = readings.features if chosen is None else readings.features[chosen]
             for place in np.flatnonzero(with_features).tolist():
                 block.features[place] = features[place].astype("<f8").tobytes()
+        size = block.bytes
         with self._lock:
-            room = self._rows + len(block.ids) <= WAITING_ROWS and self._bytes + block.bytes <= WAITING_BYTES
+            room = self._rows + len(block.ids) <= WAITING_ROWS and self._bytes + size <= WAITING_BYTES
             if room:
                 self._rows += len(block.ids)
-                self._bytes += block.bytes
+                self._bytes += size
                 self._waiting.append(block)
                 self._lock.notify()
         if not room:
