@@ -226,6 +226,27 @@ def test_a_file_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog: pytest.
     assert len(list(folder.glob("*.unreadable"))) == 1
 
 
+def test_an_old_file_with_a_bad_page_costs_what_is_in_it(tmp_path: Path) -> None:
+    """Feedback that comes upon it is too late; all else of its call is joined, and nobody is refused for it."""
+    folder = tmp_path / "log"
+    with KeptLog(folder, limit=LIMIT) as log:
+        lost = log.predict(*[1.0] * 20_000)
+        assert log.tell(lost[0], 1.0) == "joined"
+    (file,) = folder.glob("*.db")
+    page = 4096
+    with file.open("r+b") as opened:
+        for at in range(5, file.stat().st_size // page):
+            opened.seek(at * page)
+            opened.write(b"\xff" * 64)
+    with KeptLog(folder, limit=LIMIT) as log:
+        (kept,) = log.predict(1.0)
+        report = log.tell_all([Feedback(prediction_id=each, truth=1.0) for each in (kept, lost[-1])])
+        assert report.counts == {JOINED: 1, FeedbackOutcome.TOO_LATE: 1}
+        assert [joined.id for _, joined in log.heard.heard] == [int(kept[:16], 16)]
+        assert log.tell(kept, 1.0) == "duplicate"
+    assert len(list(folder.glob("*.unreadable"))) == 1
+
+
 def test_rows_that_are_logged_twice_are_kept_once(tmp_path: Path) -> None:
     """An id and row that is there already stays as it is."""
     with KeptLog(tmp_path / "log") as log:

@@ -20,7 +20,7 @@ import numpy as np
 from model_sidecar.errors import Reason, UnavailableError
 from model_sidecar.monitor.log.prediction_log import Task
 from model_sidecar.monitor.log.sampling import sampled
-from model_sidecar.monitor.log.segment import Answer, Logged, Segment
+from model_sidecar.monitor.log.segment import Answer, DamagedError, Logged, Segment, damage_told
 from model_sidecar.monitor.log.segments import Segments
 from model_sidecar.monitor.prediction_ids import PredictionId, first_id_at, parse_prediction_id
 from model_sidecar.monitor.readings import Joined, TruthObserver, WatchedKey
@@ -149,7 +149,13 @@ class FeedbackDesk:
             _settle(future, end)
 
         def task(segments: Segments) -> None:
-            ended(_NOTHING if future.cancelled() else self._joined(segments, feedback, names, told_at))
+            while not future.cancelled():
+                try:
+                    return ended(self._joined(segments, feedback, names, told_at))
+                except DamagedError as error:
+                    # Nothing is kept yet: once more, without the file.
+                    segments.set_aside(error.number, error)
+            return ended(_NOTHING)
 
         newest = max((name.id for name in names if name is not None), default=0)
         self._once_recorded(newest, partial(self._log.submit, task, failed=ended))
@@ -260,7 +266,8 @@ class _Session:
         if name.row is None:
             logged = first if first.row == last else None
         else:
-            logged = segment.row(name.id, name.row)
+            with damage_told(segment.number):
+                logged = segment.row(name.id, name.row)
         if logged is None:
             what = f"the request had {last + 1} rows" if last else "the request had one row"
             return FeedbackOutcome.INVALID, f"{what}: expected {_rows_of(last)}", key
@@ -278,13 +285,15 @@ class _Session:
                 f"found the label {truth[:80]!r}: expected a number, as predicted",
                 key,
             )
-        outcome, message = self._kept(segment, logged, feedback, truth)
+        with damage_told(segment.number):
+            outcome, message = self._kept(segment, logged, feedback, truth)
         return outcome, message, key
 
     def commit(self) -> None:
         """Keep all of it."""
         for segment in self._touched.values():
-            segment.commit()
+            with damage_told(segment.number):
+                segment.commit()
 
     def undo(self) -> None:
         """Keep none of it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -91,6 +92,26 @@ class Answer:
 
     first: Logged
     last: int
+
+
+class DamagedError(sqlite3.DatabaseError):
+    """A file whose content makes no sense. `number` is the segment's."""
+
+    def __init__(self, number: int, found: str) -> None:
+        super().__init__(found)
+        self.number = number
+
+
+@contextmanager
+def damage_told(number: int) -> Iterator[None]:
+    """What is done here with the file of this number raises DamagedError where its content makes no sense."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # Those below it have other causes: a disk that is full or fails, a lock.
+        if type(error) is sqlite3.DatabaseError:
+            raise DamagedError(number, str(error)) from error
+        raise
 
 
 class Segment:

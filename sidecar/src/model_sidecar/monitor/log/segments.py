@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from model_sidecar.monitor.log.segment import Answer, Segment
+from model_sidecar.monitor.log.segment import Answer, DamagedError, Segment, damage_told
 from model_sidecar.monitor.readings import Joined, WatchedKey
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ class Segments:
         """The answer and the file that it is in, searched from the newest; None where nobody has it."""
         self._look()
         for segment in self._newest_first():
-            found = segment.answer(id, process)
+            with damage_told(segment.number):
+                found = segment.answer(id, process)
             if found is not None:
                 return segment, found
         return None
@@ -85,7 +86,8 @@ class Segments:
             return False
         for number in self._numbers:
             segment = self._opened(number)
-            first = segment.first_id if segment is not None else None
+            with damage_told(number):
+                first = segment.first_id if segment is not None else None
             if first is not None:
                 return id < first
         return False
@@ -96,7 +98,11 @@ class Segments:
         for number in list(self._numbers):
             segment = self._opened(number)
             if segment is not None:
-                yield from segment.joined(since_id, limit)
+                try:
+                    with damage_told(number):
+                        yield from segment.joined(since_id, limit)
+                except DamagedError as error:
+                    self.set_aside(number, error)
 
     def bytes(self) -> int:
         """How large they are, all together."""
@@ -140,18 +146,21 @@ class Segments:
         try:
             segment = self._open[number] = Segment(self._path(number), number=number)
         except (sqlite3.Error, OSError) as error:
-            log.warning(
-                "a file of the prediction log cannot be read, so feedback will not find what is in it: %s: %s",
-                self._path(number),
-                error,
-            )
-            self._set_aside(number)
+            self.set_aside(number, error)
             return None
         return segment
 
-    def _set_aside(self, number: int) -> None:
-        # Not deleted: somebody may want to know what became of it.
+    def set_aside(self, number: int, error: Exception) -> None:
+        """Let go of a file that cannot be read, and say so. It stays for those who want to know what became of it."""
         path = self._path(number)
+        log.warning(
+            "a file of the prediction log cannot be read, so feedback will not find what is in it: %s: %s",
+            path,
+            error,
+        )
+        if self._current is not None and self._current.number == number:
+            self._current = None
+        self._close(number)
         self._numbers.remove(number)
         if path is not None and path.exists():
             path.replace(path.with_suffix(".unreadable"))
