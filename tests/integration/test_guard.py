@@ -109,6 +109,21 @@ def test_what_the_version_before_shows_as_well_is_the_inputs_fault(
         assert head(sidecar).version == B
 
 
+def test_requests_that_both_versions_fail_on_are_the_inputs_fault(yard: Yard) -> None:
+    """They begin after the flip, so only the standby's word on the very same requests tells."""
+    yard.put(A, picky())
+    yard.put(B, picky().replace(b"far_away", b"far_gone"))
+    with serving(yard, A, *ON) as sidecar:
+        with sidecar.client() as client, sidecar.operator() as operator:
+            for _ in range(60):
+                client.predict(MODEL, {"raw": -np.ones((1, 2), np.float32)})
+            operator.deploy(MODEL, B, environment=PROD, reason="retrained")
+        ask_until(sidecar, lambda: "so the input is to blame" in sidecar.log.read_text())
+
+        sidecar.wait_logged("so the input is to blame")
+        assert head(sidecar).version == B
+
+
 def test_what_is_told_of_predictions_made_elsewhere_moves_no_version(yard: Yard) -> None:
     """What answers here has said NaN a few times, as it may; somebody's batch job says so all the time."""
     with guarded(yard, sensible(), rootless(), *ON, "--slo-errors", "0.01") as sidecar:

@@ -47,7 +47,7 @@ def with_pairs(**fields: object) -> Facts:
 BROKEN = {
     Trigger.NONFINITE: replace(with_pairs(nonfinite=40), nonfinite=BURNS),
     Trigger.CONSTANT: replace(FINE, alike=100, alike_witnesses=10),
-    Trigger.ERRORS: replace(FINE, failed=BURNS),
+    Trigger.ERRORS: replace(FINE, failed=BURNS, failed_asked=3, failed_in_both=1),
     Trigger.LATENCY: replace(with_pairs(other_runs=100, other_slow=14), slow=BURNS),
     Trigger.ACCURACY: with_pairs(accuracy_convinced=True, labels=200),
     Trigger.DISAGREEMENT: with_pairs(disagreement_convinced=True),
@@ -119,7 +119,8 @@ def test_what_is_no_reason(facts: Facts) -> None:
     [
         pytest.param(replace(with_pairs(nonfinite=40, nonfinite_in_both=21), nonfinite=BURNS), id="NaN"),
         pytest.param(replace(BROKEN[Trigger.CONSTANT], alike_in_both=True), id="constant"),
-        pytest.param(replace(BROKEN[Trigger.ERRORS], previous_failed=True), id="errors"),
+        pytest.param(replace(BROKEN[Trigger.ERRORS], previous_failed=True), id="errors, before"),
+        pytest.param(replace(BROKEN[Trigger.ERRORS], failed_in_both=2), id="errors, on the same requests"),
         pytest.param(replace(BROKEN[Trigger.LATENCY], previous_slow=True), id="latency, before"),
         pytest.param(
             replace(with_pairs(other_median_s=0.001, other_runs=100, other_slow=15), slow=BURNS),

@@ -53,10 +53,11 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class Block:
-    """Notes of one stretch of time; `dropped` is how many rows there was no room for, by site."""
+    """Notes of one stretch of time; `failed` have no outputs; `dropped` is how many rows there was no room for, by site."""
 
     notes: list[Note] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
+    failed: list[Note] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
     dropped: dict[Site, int] = field(default_factory=dict)
@@ -89,6 +90,15 @@ class Intake:
             else:
                 # The block stays full, so that a small note is not kept where a large one was not.
                 block.dropped[note.site] = block.dropped.get(note.site, 0) + rows
+
+    def failed(self, note: Note, size: int) -> None:
+        """Keep what a model failed on, so that another may be asked; beyond the bounds it is passed over, and nothing missed."""
+        with self._lock:
+            block = self._block
+            if block.rows + note.rows <= self._rows and block.bytes + size + _NOTE_BYTES <= self._bytes:
+                block.rows += note.rows
+                block.bytes += size + _NOTE_BYTES
+                block.failed.append(note)
 
     def tell(self, told: list[Told]) -> None:
         """Take predictions that were made elsewhere."""

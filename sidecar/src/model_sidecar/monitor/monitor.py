@@ -66,6 +66,10 @@ class Mirror(Protocol):
         """Take in at most 256 answers of one version, and what was read of them. Must not wait for anything."""
         ...
 
+    def mirror_failed(self, watched: Watched, note: Note) -> None:
+        """Take in what a version has failed on: a note without outputs. Must not wait for anything."""
+        ...
+
 
 class Monitor:
     """Reads what the intake was given. `start` and `stop` are the owner's; the rest may be called by any thread."""
@@ -183,6 +187,8 @@ class Monitor:
             for at in range(0, len(notes), NOTES_AT_ONCE):
                 piece = notes[at : at + NOTES_AT_ONCE]
                 _guarded("reading answers", partial(self._read, piece))
+        for note in block.failed:
+            _guarded("showing a failure", partial(self._show_failed, note))
         by_version: defaultdict[tuple[Site, Version, bool], list[Told]] = defaultdict(list)
         for told in block.told:
             by_version[told.site, told.version, isinstance(told.prediction, float)].append(told)
@@ -232,6 +238,11 @@ class Monitor:
         self._keep(watched, readings)
         for mirror in self._mirrors:
             _guarded(_name(mirror), partial(mirror.mirror, watched, notes, readings))
+
+    def _show_failed(self, note: Note) -> None:
+        sheet = self._sheet(note.site, note.model)
+        for mirror in self._mirrors:
+            _guarded(_name(mirror), partial(mirror.mirror_failed, sheet.watched, note))
 
     def _read_told(self, site: Site, version: Version, told: list[Told], *, of_numbers: bool) -> None:
         model = self._resident_of(site, version)

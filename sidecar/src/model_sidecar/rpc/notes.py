@@ -18,6 +18,10 @@ class Notes(Protocol):
         """Keep what was answered, about `size` bytes in memory, until somebody has looked at it; or drop it."""
         ...
 
+    def failed(self, note: Note, size: int) -> None:
+        """Keep in the same way what the model has failed on; `note` has no outputs."""
+        ...
+
 
 def monitor_key(request: ModelInferRequest) -> str | int | None:
     """What the request says that its rows depend on; None where it says nothing, or neither a string nor an int64."""

@@ -35,6 +35,8 @@ _TYPED_GROWS = 8
 # A run on the loop is expected to take a fraction of a millisecond. One that takes this long is stopped and run in a lane
 # instead: what it costs may be in its values, which no estimate knows.
 _ON_LOOP_S = 0.02
+# A run that was stopped sooner is its caller's affair, and not counted against the version (telemetry.meters).
+_FAILED_S = 1.0
 
 
 @dataclass(slots=True)
@@ -124,7 +126,12 @@ class Predictor:
                 raise DeadlineOverError("the deadline was over before the model was run; no work was done")
             converted = clock()
             timings.input_s = converted - began
-            arrays = self._run(model, taken, self._wanted(taken, plan), call, on_loop=bounded)
+            try:
+                arrays = self._run(model, taken, self._wanted(taken, plan), call, on_loop=bounded)
+            except (InferenceFailedError, DeadlineOverError) as error:
+                if isinstance(error, InferenceFailedError) or clock() - converted >= _FAILED_S:
+                    self._note_failed(served, model, taken, call.size * plan.grows)
+                raise
             if arrays is None:
                 call.cost_s = max(_ON_LOOP_S, self.costs.in_lane_s(model, plan, call.size))
                 return None
@@ -169,6 +176,16 @@ class Predictor:
                 model.signature, roles_of(model.manifest.outputs, model.signature)
             )
         return plan
+
+    def _note_failed(self, served: ServedSite, model: Model, taken: Taken, size: int) -> None:
+        """Let another version be asked the same: the input may be to blame."""
+        if self._notes is None or not taken.rows:
+            return
+        try:
+            note = Note(served.site, model, self._ids.next(), taken.arrays, {}, taken.rows, None)
+            self._notes.failed(note, size * (_TYPED_GROWS if taken.typed else 1))
+        except Exception as error:  # noqa: BLE001 - as above: the caller is told of the failure itself
+            self._complain(error)
 
     def _complain(self, error: Exception) -> None:
         # Once: what fails here fails on every request.

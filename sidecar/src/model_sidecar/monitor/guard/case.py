@@ -71,6 +71,7 @@ class Case:
         self._target_said: set[int] = set()
         self._target_apart = 0
         self._target_last: NDArray[np.float64] | None = None
+        self._failed_asked = self._failed_in_both = 0
         self._target: Digest | None = None
         self._comparison = self._begin()
 
@@ -92,12 +93,17 @@ class Case:
             self._last = ended
 
     def pair(self, target: Digest, note: Note, ran: Ran, *, sampled: bool) -> None:
-        """One of its answers, and what the version that stands by makes of the same request."""
+        """One of its answers (without outputs: a failure), and what the version that stands by makes of the same request."""
         with self._lock:
             if target != self._target:
                 self._target = target
                 self._comparison = self._begin()
                 self._forget_witnesses()
+                self._failed_asked = self._failed_in_both = 0
+            if not note.outputs:
+                self._failed_asked += 1
+                self._failed_in_both += ran.outputs is None
+                return
             self._comparison.add(note, ran, sampled=sampled)
             self._bear_witness(note, ran)
 
@@ -111,6 +117,11 @@ class Case:
         """Whether it looks as if it always answered the same, so that the version before should be asked more often."""
         return 2 * self._run.rows >= self._settings.min_predictions
 
+    @property
+    def wants_failures(self) -> bool:
+        """Whether the version before should be asked what this one has failed on."""
+        return self._failed_asked < _ENOUGH_WITNESSES or self._failed_asked < self._last.failed // 2
+
     def facts(self, target: Digest | None) -> Facts:
         """What is known, beside the version of this identity."""
         with self._lock:
@@ -123,6 +134,8 @@ class Case:
                 alike=self._run.rows if len(self._said) <= 1 else 0,
                 alike_witnesses=self._witnesses if asked else 0,
                 alike_in_both=asked and 2 * min(len(self._target_said), self._target_apart) < self._witnesses,
+                failed_asked=self._failed_asked if asked else 0,
+                failed_in_both=self._failed_in_both if asked else 0,
                 previous_failed=self._previous_failed,
                 previous_slow=self._previous_slow,
                 compared=self._comparison.compared() if asked else Facts().compared,

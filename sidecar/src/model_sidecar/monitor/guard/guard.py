@@ -83,6 +83,7 @@ class Facts:
         alike: rows, the last ones, that were all answered with the very same numbers.
         alike_witnesses: of these, how many requests the version before was asked as well, and `alike_in_both` whether it hardly
             told them apart either.
+        failed_asked: requests that it failed on and the version before was asked, and `failed_in_both` those that failed there too.
         previous_failed, previous_slow: the version before did as badly while it was live; None: it was not, here.
         compared: beside the version before, on the same requests.
     """
@@ -94,6 +95,8 @@ class Facts:
     alike: int = 0
     alike_witnesses: int = 0
     alike_in_both: bool = False
+    failed_asked: int = 0
+    failed_in_both: int = 0
     previous_failed: bool = False
     previous_slow: bool = False
     compared: Compared = field(default_factory=Compared)
@@ -177,14 +180,17 @@ def symptoms(facts: Facts, settings: GuardSettings, *, has_standby: bool) -> tup
                 shared=facts.alike_in_both,
             )
         )
-    if facts.failed.convinced:
+    # Not for ever: what it failed on may be too large to be kept.
+    told = facts.failed_asked >= _WITNESSES or facts.failed.count >= settings.min_predictions
+    if facts.failed.convinced and (told or not has_standby):
         limit = BURN * settings.slo_errors
         found.append(
             Symptom(
                 trigger=Trigger.ERRORS,
                 evidence_log10=facts.failed.evidence_log10,
-                says=f"{facts.failed} predictions failed, which is more than {limit:.2%}",
-                shared=facts.previous_failed,
+                says=f"{facts.failed} predictions failed, which is more than {limit:.2%}; of the same requests the version before "
+                f"was asked {facts.failed_asked}, and failed on {facts.failed_in_both}",
+                shared=facts.previous_failed or 2 * facts.failed_in_both > facts.failed_asked,
             )
         )
     timed = compared.other_runs >= settings.min_predictions or not (has_standby and settings.shadow_sample)

@@ -20,7 +20,7 @@ from model_sidecar.monitor.guard.comparison import Same
 from model_sidecar.monitor.guard.decisions import Decisions, GuardDecision
 from model_sidecar.monitor.guard.guard import Hold, Ruling, Situation, Symptom, Verdict, judge, symptoms
 from model_sidecar.monitor.guard.guard_records import GuardRecords
-from model_sidecar.monitor.guard.mirror import MirrorQueue, Runner, chosen, rest_s
+from model_sidecar.monitor.guard.mirror import Mirrored, MirrorQueue, Runner, chosen, rest_s
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import sheet_of
 from model_sidecar.monitor.readings import Joined, Readings, Watched, WatchedKey
@@ -114,6 +114,12 @@ class Guard:
             besides = _WITNESSES_AT_ONCE if case.wants_witnesses else 0
             share = self._settings.shadow_sample
             self._queue.offer(chosen(watched, notes, readings, share=share, besides=besides))
+
+    def mirror_failed(self, watched: Watched, note: Note) -> None:
+        """Let the standby be asked what the live version has failed on, while its word is wanted."""
+        case = self._case(watched.site, watched.manifest)
+        if case is not None and case.wants_failures:
+            self._queue.offer([Mirrored(watched, note, sampled=False)])
 
     def joined(self, key: WatchedKey, rows: Sequence[Joined]) -> None:
         """Learn what was true of its predictions."""

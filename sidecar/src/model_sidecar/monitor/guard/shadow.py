@@ -38,6 +38,9 @@ class Shadows:
         if queue is not None:
             queue.offer([Mirrored(watched, note, sampled=True) for note in notes])
 
+    def mirror_failed(self, watched: Watched, note: Note) -> None:
+        """What the live version has failed on is no measure for a candidate."""
+
     def run(
         self, site: Site, stage: Stage, candidate: Model, plan: ShadowPlan, *, is_over: Callable[[], bool]
     ) -> ShadowReport:
