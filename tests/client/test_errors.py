@@ -225,6 +225,13 @@ def test_the_wrong_one_of_two_sockets_is_guessed() -> None:
             errors.NotSupportedError, match=r"Method not found! \(is this the control socket\?"
         ):
             client.is_ready()
+        for ask in (operator.quality, operator.drift):
+            with pytest.raises(
+                errors.NotSupportedError, match=r"\(is this the data socket\? quality and drift"
+            ):
+                ask("m", environment="prod")
+        with pytest.raises(errors.NotSupportedError, match=r"--no-monitor, takes no feedback"):
+            client.feedback("x", 1)
 
 
 def test_a_server_that_accepts_and_is_silent_ends_in_the_deadline() -> None:

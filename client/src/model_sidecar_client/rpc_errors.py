@@ -67,6 +67,12 @@ _OTHER_SOCKET = {
     FEEDBACK: " (an older sidecar, or one that runs with --no-monitor, takes no feedback)",
     INFERENCE: " (is this the control socket? predictions are asked for at the data socket)",
 }
+# Of FeedbackService, the data socket has only what applications ask.
+_OTHER_SOCKET_BY_METHOD = dict.fromkeys(
+    ("GetQuality", "GetDrift"),
+    " (is this the data socket? quality and drift are asked for at the control socket; an older sidecar, or one that "
+    "runs with --no-monitor, has neither)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,7 @@ def _message(
         waited = "in time" if timeout_s is None else f"within {timeout_s:g} s"
         return f"{method}: no answer from {target} {waited}"
     if kind is NotSupportedError:
-        hint = _OTHER_SOCKET.get(service, "")
+        hint = _OTHER_SOCKET_BY_METHOD.get(method) or _OTHER_SOCKET.get(service, "")
         return f"{method}: what answers at {target} does not know this call: {details}{hint}"
     return f"{method} at {target}: {details}"
 
