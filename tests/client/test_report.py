@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
@@ -100,6 +102,38 @@ def test_an_empty_report_says_so() -> None:
     assert "No version is watched yet" in page(
         [ModelQuality(model="m", environment="prod", versions=())], [], made_at=NOW
     )
+
+
+@pytest.mark.parametrize("others", [0.0, 0.1])
+def test_each_class_has_its_label(others: float) -> None:
+    """Up to twelve classes are all named below their bars, other ones only where there were any."""
+    names = [*map(str, range(10)), "a class of a long name"]
+    bins = [DriftBin(label=each, baseline_share=0.1, share=0.1) for each in names]
+    bins.append(DriftBin(label="other classes", baseline_share=0.0, share=others))
+    stream = replace(a_stream("predicted class"), kind="class", bins=tuple(bins))
+    text = page([], [a_drift(stream)], made_at=NOW)
+
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert labels[:11] == [*map(str, range(10)), "a …"]
+    assert len(labels) == 11 + bool(others)
+    assert ("other classes: 10.0% in the last hour" in text) is bool(others)
+    assert ("other classes:" in text) is bool(others)
+
+
+@pytest.mark.parametrize("alarm", [True, False])
+def test_the_legend_tells_what_is_drawn(alarm: bool) -> None:
+    """The colour of an alarm is explained where one is drawn, and only there."""
+    stream = replace(a_stream(), alarm=alarm)
+    assert ("last hour, alarm" in page([], [a_drift(stream)], made_at=NOW)) is alarm
+
+
+def test_drift_without_a_baseline_is_not_known() -> None:
+    """What cannot be compared is neither called drift nor no drift."""
+    model = a_drift(a_stream())
+    bare = replace(model.versions[0], baseline_rows=0, alarm_since=None, cause="", summary="no drift")
+    text = page([], [replace(model, versions=(bare,))], made_at=NOW)
+    assert "not known: no baseline" in text
+    assert "no drift" not in text
 
 
 def test_bars_are_as_high_as_shares() -> None:

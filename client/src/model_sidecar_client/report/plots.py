@@ -10,10 +10,15 @@ from model_sidecar_client.report.shapes import Bin, Metric
 _WIDTH, _HEIGHT, _FLOOR = 260.0, 96.0, 82.0
 _BAR = (220.0, 14.0)
 _SPAN = (240.0, 22.0)
+_LETTER = 6.2
+_MOST_LABELS = 12
 
 
-def histogram(bins: Sequence[Bin], *, alarm: bool) -> Markup:
-    """Shares by bin: the baseline's as pale bars, the last hour's as narrow ones before them. Each tells itself on hover."""
+def histogram(bins: Sequence[Bin], *, alarm: bool, each_labelled: bool = False) -> Markup:
+    """Shares by bin: the baseline's as pale bars, the last hour's as narrow ones before them. Each tells itself on hover.
+
+    Bins that stand in no order, such as classes, are `each_labelled`, if they are not many: ends say nothing of those between.
+    """
     top = max([0.02, *(each.share for each in bins), *(each.baseline_share for each in bins)])
     width = _WIDTH / max(1, len(bins))
     drawn: list[Markup] = []
@@ -32,7 +37,8 @@ def histogram(bins: Sequence[Bin], *, alarm: bool) -> Markup:
             )
         )
     drawn.append(tag("line", x1=0, x2=_n(_WIDTH), y1=_n(_FLOOR), y2=_n(_FLOOR), css="axis"))
-    drawn += _bin_labels(bins, width)
+    is_each = each_labelled and len(bins) <= _MOST_LABELS
+    drawn += _every_label(bins, width) if is_each else _bin_labels(bins, width)
     return tag(
         "svg",
         *drawn,
@@ -137,7 +143,9 @@ def _bar(left: float, width: float, share: float, css: str) -> Markup | None:
 
 def _bin_labels(bins: Sequence[Bin], width: float) -> list[Markup]:
     """All of them where there is room, else the first and the last."""
-    shown = range(len(bins)) if all(len(each.label) * 6.2 <= width for each in bins) else (0, len(bins) - 1)
+    shown = (
+        range(len(bins)) if all(len(each.label) * _LETTER <= width for each in bins) else (0, len(bins) - 1)
+    )
     made = []
     for place in dict.fromkeys(shown) if bins else ():
         is_end = len(shown) <= 2 < len(bins)
@@ -147,8 +155,23 @@ def _bin_labels(bins: Sequence[Bin], width: float) -> list[Markup]:
     return made
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= 18 else f"{label[:17]}…"
+def _every_label(bins: Sequence[Bin], width: float) -> list[Markup]:
+    """All of them, cut where there is no room; the whole one is told on hover."""
+    most = int(width / _LETTER)
+    return [
+        tag(
+            "text",
+            _short(each.label, most),
+            x=_n((place + 0.5) * width),
+            y=_n(_HEIGHT - 2),
+            text_anchor="middle",
+        )
+        for place, each in enumerate(bins)
+    ]
+
+
+def _short(label: str, most: int = 18) -> str:
+    return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
 def _n(value: float) -> str:

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 
 from model_sidecar_client.report.markup import Markup, tag, together
 from model_sidecar_client.report.plots import evidence_bar, histogram, interval, scale_of
-from model_sidecar_client.report.shapes import Decision, Drift, Metric, Quality, Stream
+from model_sidecar_client.report.shapes import Bin, Decision, Drift, Metric, Quality, Stream
 
 _COLOURS = {"within": "good", "below": "bad", "inconclusive": "plain"}
 _DECIDED = {"rolled_back": "bad", "would_roll_back": "busy", "held": "plain", "failed": "bad"}
 _SPEAKS_LOG10 = 0.5
 """With less evidence a stream says nothing, and stands below the others, folded away."""
+_CLASSES, _OTHERS = "class", "other classes"
+"""The stream of predicted classes, and its last bin: classes that the baseline did not have."""
 _PLOTTED = 24
 """So many streams have a histogram, those with the most evidence."""
 
@@ -66,7 +68,10 @@ def drift_section(drift: Drift) -> Markup:
             tag("span", f" {drift.version}", css="quiet"),
         ),
         _alarm(drift.alarm_since, "What it sees or says has moved"),
-        tag("p", drift.summary, css="summary") if drift.summary else None,
+        # Without a baseline "no drift" would claim what nobody can know.
+        tag("p", drift.summary, css="summary")
+        if drift.summary and (drift.baseline_rows or drift.cause)
+        else None,
         *(tag("p", each, css="quiet") for each in drift.notes),
         tag(
             "p",
@@ -82,7 +87,7 @@ def drift_section(drift: Drift) -> Markup:
         ),
         _streams(speaking, drift.threshold_log10) if speaking else None,
         tag("div", *(_card(each) for each in plotted), css="cards") if plotted else None,
-        legend() if plotted else None,
+        legend(alarm=any(each.alarm for each in plotted)) if plotted else None,
         tag("p", f"{left_out} more streams with less evidence are not drawn.", css="quiet")
         if left_out
         else None,
@@ -123,16 +128,16 @@ def decisions_section(guard: str, decisions: Sequence[Decision]) -> Markup | Non
     )
 
 
-def legend() -> Markup:
-    """What the colours of the histograms mean."""
+def legend(*, alarm: bool) -> Markup:
+    """What the colours of the histograms mean; that of an alarm where one is drawn."""
     return tag(
         "p",
         tag("span", "", css="key then"),
         " baseline ",
         tag("span", "", css="key now"),
         " last hour ",
-        tag("span", "", css="key now alarm"),
-        " last hour, alarm",
+        tag("span", "", css="key now alarm") if alarm else None,
+        " last hour, alarm" if alarm else None,
         css="quiet legend",
     )
 
@@ -194,9 +199,16 @@ def _card(stream: Stream) -> Markup:
     return tag(
         "figure",
         tag("figcaption", tag("strong", stream.name), tag("span", f" {stream.kind} ", css="quiet"), moved),
-        histogram(stream.bins, alarm=stream.alarm),
+        histogram(_drawn(stream), alarm=stream.alarm, each_labelled=stream.kind == _CLASSES),
         css="card alarm" if stream.alarm else "card",
     )
+
+
+def _drawn(stream: Stream) -> Sequence[Bin]:
+    """Its bins, without that of other classes where there were none."""
+    *named, last = stream.bins
+    is_empty = stream.kind == _CLASSES and not (last.share or last.baseline_share)
+    return named if is_empty and last.label == _OTHERS else stream.bins
 
 
 def _power(log10: float) -> Markup:
@@ -212,7 +224,7 @@ def _alarm(since: datetime | None, what: str) -> Markup | None:
 def _drift_word(drift: Drift) -> str:
     if drift.alarm_since is not None:
         return "alarm"
-    return "no alarm" if drift.baseline_rows else "no baseline"
+    return "no alarm" if drift.baseline_rows else "not known: no baseline"
 
 
 def _window(quality: Quality) -> str:
