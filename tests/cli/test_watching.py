@@ -175,6 +175,41 @@ def test_a_wrong_name_is_an_error(sidecarctl: Watching) -> None:
         assert len(shown.stderr.splitlines()) == 1
 
 
+def test_a_page_is_written_into_a_directory_that_is_there(sidecarctl: Watching, tmp_path: Path) -> None:
+    """A mistyped directory is an error that names the file and is not made."""
+    sidecarctl.went_wrong()
+    page = tmp_path / "nodir" / "x.html"
+    for command in ("quality", "drift"):
+        shown = sidecarctl(command, "adder", "--environment", "prod", "--html", str(page))
+        assert shown.returncode == 1
+        assert shown.stderr == f"sidecarctl: cannot write {page}: No such file or directory\n"
+        assert not page.parent.exists()
+
+
+def test_what_cannot_be_known_is_not_called_good(sidecarctl: Watching) -> None:
+    """Without a baseline there is neither drift nor none, and a metric that was not published has no verdict."""
+    version = watched(A, site=ADDER, metrics={}, baseline=None)
+    rows = readings(NOON, 900)
+    rows.ids[:] = id_at(NOON, 0) + np.arange(900)
+    sidecarctl.drift.observe(version, rows)
+    sidecarctl.here.quality.observe(version, rows)
+    sidecarctl.here.quality.joined(version.key, labels(NOON, [True] * 900))
+
+    shown = sidecarctl("drift", "adder", "--environment", "prod").stdout
+    assert shown.startswith(f"adder prod {A}: not known: no baseline\n")
+    assert "no drift" not in shown
+    assert "no alarm" not in shown
+
+    shown = sidecarctl("quality", "adder", "--environment", "prod").stdout
+    (accuracy,) = re.findall(r"^  accuracy  +.*$", shown, re.MULTILINE)
+    assert accuracy.split()[-2:] == ["-", "-"]
+
+
+def test_hours_of_a_window_are_told(sidecarctl: Watching) -> None:
+    """Whoever asks for ten minutes is told that he gets hours."""
+    assert "by whole hours" in " ".join(sidecarctl("quality", "--help").stdout.split())
+
+
 def test_one_file_holds_the_whole_report(sidecarctl: Watching, tmp_path: Path) -> None:
     """The page has no script and asks the network for nothing."""
     version = watched(A, site=ADDER, baseline=spread_baseline())

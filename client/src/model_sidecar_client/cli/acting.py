@@ -90,7 +90,7 @@ def _action_options(function: F) -> F:
 @option(
     "--shadow-min-predictions",
     type=click.IntRange(min=1),
-    help="How many predictions must have been compared; 100 if not given.",
+    help="How many predictions must have been compared to go on; 100 if not given. A clear failure ends the shadow earlier.",
 )
 @_action_options
 def deploy(

@@ -53,7 +53,8 @@ def _watching_options(function: F) -> F:
     "--window",
     type=duration,
     metavar="DURATION",
-    help="Of predictions made so long ago or later; 24h if not given.",
+    help="Of predictions made so long ago or later, by whole hours: 10m is the current hour (UTC), and the one before "
+    "where ten minutes ago lie in it; more than 24h is everything since the start. 24h if not given.",
 )
 @option(
     "--fail-on",
@@ -165,10 +166,11 @@ def _print_quality(model: ModelQuality) -> None:
 
 def _print_drift(model: ModelDrift) -> None:
     for each in model.versions:
-        calm = "no alarm" if each.baseline_rows else "no baseline"
+        calm = "no alarm" if each.baseline_rows else "not known: no baseline"
         alarm = f"ALARM since {moment(each.alarm_since)}" if each.alarm_since else calm
         _say(f"{model.model} {model.environment} {each.version}: {alarm}")
-        for line in (each.summary, *each.notes):
+        # Without a baseline "no drift" would claim what nobody can know; the notes say so.
+        for line in (each.summary if each.baseline_rows or each.cause else "", *each.notes):
             _say(f"  {line}" if line else "")
         streams = sorted(each.streams, key=lambda one: (not one.alarm, -one.evidence_log10))
         if streams:
@@ -223,8 +225,15 @@ def _metric_row(metric: QualityMetric) -> tuple[str, ...]:
         number(metric.lower),
         number(metric.upper),
         number(metric.baseline),
-        "estimate, without labels" if metric.estimated else str(metric.verdict),
+        _verdict(metric),
     )
+
+
+def _verdict(metric: QualityMetric) -> str:
+    if metric.estimated:
+        return "estimate, without labels"
+    # With nothing published there is nothing that it could be within.
+    return "" if metric.baseline is None else str(metric.verdict)
 
 
 def _print_indented(rows: Iterable[tuple[str, ...]]) -> None:
