@@ -709,3 +709,9 @@ def test_limits_of_a_shadow_without_one_are_a_mistake(
 
     assert done.returncode == 2
     assert "add --shadow" in done.stderr
+
+
+def test_the_end_of_a_shadow_is_told(sidecarctl: Sidecarctl) -> None:
+    """--help does not promise that a shadow waits for its number of predictions where it clearly fails before."""
+    said = " ".join(sidecarctl("deploy", "--help").stdout.split())
+    assert "A clear failure ends the shadow earlier." in said
