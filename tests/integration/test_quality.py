@@ -58,7 +58,11 @@ def test_labels_become_a_verdict_an_alarm_and_a_memory(tmp_path: Path) -> None:
     options = (A, "--state-dir", str(tmp_path / "state"), "--http", f"127.0.0.1:{port}")
     with serving(classifying(tmp_path), *options) as sidecar:
         tell(sidecar, 200, wrong=50)
-        seen = until(lambda: quality_of(sidecar), lambda each: each is not None and each.labels == 200)
+        # Labels are joined at once, predictions are looked at once a second.
+        seen = until(
+            lambda: quality_of(sidecar),
+            lambda each: each is not None and (each.labels, each.predictions) == (200, 200),
+        )
         assert seen is not None
         assert (seen.version, seen.task, seen.predictions) == (A, "classification", 200)
         assert (seen.verdict, seen.alarm_since) == (Verdict.WITHIN, None)
