@@ -88,7 +88,7 @@ fix: venv ## format, and mend what lint can mend itself
 	@$(BIN)/ruff format --quiet .
 
 bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
-	@for each in $(filter-out benchmarks/overload.py benchmarks/detection.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
+	@for each in $(filter-out benchmarks/overload.py benchmarks/detection.py benchmarks/noting.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
 
 # ---------------------------------------------------------------------------------------------- overload and shutdown
 .PHONY: overload terminations
@@ -99,7 +99,10 @@ terminations: venv ## 200 times SIGTERM under load: how every request ended (a q
 	@$(BIN)/python tests/support/terminations.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- detection
-.PHONY: detection
+.PHONY: detection noting
+noting: venv ## what watching costs: a note on the request's path, a prediction in the background, a request with and without
+	@$(BIN)/python benchmarks/noting.py $(ARGS)
+
 detection: venv ## false alarms and delays of drift and of labels, beside others (minutes; ARGS='--river-python PYTHON', --fast)
 	@$(BIN)/python benchmarks/detection.py $(ARGS)
 
