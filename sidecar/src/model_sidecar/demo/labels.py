@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from itertools import takewhile
 from types import TracebackType
 from typing import Self
 
@@ -64,7 +65,8 @@ class Labels:
 
     def _due(self, told: int) -> list[Answer]:
         until = time.monotonic() - self.delay_s
-        return [each for each in self._traffic.answers()[told:] if each.answered_at <= until]
+        # Up to the first that is too fresh: of several threads, answers are noted only almost in the order of their time.
+        return list(takewhile(lambda each: each.answered_at <= until, self._traffic.answers()[told:]))
 
     def _send(self, due: list[Answer]) -> None:
         truths = self._traffic.stream.labels
