@@ -15,9 +15,10 @@ from support.resident import Adder
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError
 from model_sidecar.events import Site
 from model_sidecar.model.brake import Brake
-from model_sidecar.monitor.guard.mirror import Mirrored, MirrorQueue, Runner, chosen, in_sample, rest_s
+from model_sidecar.monitor.guard.mirror import Mirrored, MirrorQueue, Runner, chosen, rest_s
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import read, sheet_of
+from model_sidecar.monitor.sampling import sampled
 from model_sidecar.release.names import Environment, ModelName
 from model_sidecar.release.tensors import Arrays
 
@@ -47,10 +48,10 @@ def test_a_sample_has_the_share_that_was_asked_for_and_is_the_same_everywhere(sh
     """By a hash of the ids, which count up."""
     ids = (np.int64(1_700_000_000_000) << 20) + np.arange(20_000)
 
-    chosen_ones = in_sample(ids, share)
+    chosen_ones = sampled(ids, share)
 
     assert chosen_ones.mean() == pytest.approx(share, abs=0.01)
-    assert (in_sample(ids[::-1], share)[::-1] == chosen_ones).all()
+    assert (sampled(ids[::-1], share)[::-1] == chosen_ones).all()
 
 
 def test_what_is_not_finite_is_always_mirrored_and_says_why() -> None:

@@ -15,9 +15,9 @@ from support.watching import SITE, WAIT_S, KeptLog, readings, watched
 from model_sidecar.errors import UnavailableError
 from model_sidecar.monitor.log.feedback import Feedback, FeedbackOutcome
 from model_sidecar.monitor.log.prediction_log import WAITING_BYTES, WAITING_ROWS
-from model_sidecar.monitor.log.sampling import sampled
 from model_sidecar.monitor.log.segments import Segments
 from model_sidecar.monitor.prediction_ids import PredictionIds
+from model_sidecar.monitor.sampling import sampled
 
 LIMIT = 2 << 20
 JOINED, DUPLICATE = FeedbackOutcome.JOINED, FeedbackOutcome.DUPLICATE

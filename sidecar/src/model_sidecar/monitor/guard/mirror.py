@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, SidecarError
 from model_sidecar.model.brake import Brake
 from model_sidecar.monitor.guard.comparison import Ran
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.monitor.sampling import sampled
 from model_sidecar.serving.stage import Model
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ DUTY = 0.2
 RUN_LIMIT_S = 5.0
 _LONGEST_PAUSE_S = 30.0
 _LOOK_S = 0.1
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: products with it differ in their high bits (Knuth, TAOCP 6.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +40,6 @@ class Mirrored:
     watched: Watched
     note: Note
     sampled: bool
-
-
-def in_sample(ids: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
-    """(n,) which of these ids are in a sample of this share: the same ones in every process, whatever was answered."""
-    if share >= 1:
-        return np.ones(len(ids), np.bool_)
-    mixed = (ids.astype(np.uint64) ^ (ids.astype(np.uint64) >> np.uint64(30))) * _ODD
-    return np.asarray((mixed >> np.uint64(11)) < np.uint64(int(share * (1 << 53))))
 
 
 class MirrorQueue:
@@ -174,8 +164,8 @@ def chosen(
     """Which of these notes are mirrored: a sample, those whose answer is not finite, and so many `besides`."""
     ids, of_rows = np.unique(readings.ids, return_inverse=True)
     bad = np.bincount(of_rows, weights=readings.nonfinite, minlength=len(ids)) > 0
-    sampled = in_sample(ids, share)
-    wanted = sampled | bad
+    in_sample = sampled(ids, share)
+    wanted = in_sample | bad
     if besides:
         others = np.flatnonzero(~wanted)[:besides]
         wanted[others] = True
@@ -184,7 +174,7 @@ def chosen(
     by_id = {int(note.prediction_id[:16], 16): note for note in notes}
     return [
         Mirrored(watched, by_id[key], sampled=was_sampled)
-        for key, was_sampled in zip(ids[wanted].tolist(), sampled[wanted].tolist(), strict=True)
+        for key, was_sampled in zip(ids[wanted].tolist(), in_sample[wanted].tolist(), strict=True)
         if key in by_id
     ]
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from model_sidecar.errors import Reason, UnavailableError
 from model_sidecar.monitor.log.prediction_log import Task
-from model_sidecar.monitor.log.sampling import sampled
 from model_sidecar.monitor.log.segment import Answer, DamagedError, Logged, Segment, damage_told
 from model_sidecar.monitor.log.segments import Segments
 from model_sidecar.monitor.prediction_ids import PredictionId, first_id_at, parse_prediction_id
 from model_sidecar.monitor.readings import Joined, TruthObserver, WatchedKey
+from model_sidecar.monitor.sampling import sampled
 from model_sidecar.monitor.tallies import Tallies
 
 log = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.errors import Reason, UnavailableError
-from model_sidecar.monitor.log.sampling import sampled
 from model_sidecar.monitor.log.segment import Columns, Origin, kept
 from model_sidecar.monitor.log.segments import Segments
 from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.monitor.sampling import sampled
 from model_sidecar.monitor.tallies import Tallies
 
 log = logging.getLogger(__name__)
