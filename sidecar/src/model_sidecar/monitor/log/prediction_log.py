@@ -134,8 +134,13 @@ class PredictionLog:
 
     def record(self, watched: Watched, readings: Readings) -> None:
         """Take in rows of one version, or drop them all where too much waits already."""
-        ids = readings.ids
-        with_features = sampled(ids, self._feature_share) if readings.features.shape[1] else None
+        keep = slice(None) if self.sample >= 1 else sampled(readings.ids, self.sample)
+        ids, features = readings.ids[keep], readings.features[keep]
+        if not len(ids):
+            return
+        with_features = (
+            sampled(ids, self._feature_share) if features.shape[1] else np.zeros(len(ids), np.bool_)
+        )
         block = _Rows(
             origin=Origin(
                 watched.key,
@@ -145,22 +150,15 @@ class PredictionLog:
                 "\n".join(watched.features),
             ),
             ids=ids,
-            rows=readings.rows,
-            prediction=readings.prediction,
-            score=readings.score,
-            confidence=readings.confidence,
-            features={},
+            rows=readings.rows[keep],
+            prediction=None if readings.prediction is None else readings.prediction[keep],
+            score=None if readings.score is None else readings.score[keep],
+            confidence=None if readings.confidence is None else readings.confidence[keep],
+            features={
+                place: features[place].astype("<f8").tobytes()
+                for place in np.flatnonzero(with_features).tolist()
+            },
         )
-        chosen = None if self.sample >= 1 else sampled(ids, self.sample)
-        if chosen is not None:
-            block = _only(block, chosen)
-            with_features = with_features[chosen] if with_features is not None else None
-        if not len(block.ids):
-            return
-        if with_features is not None:
-            features = readings.features if chosen is None else readings.features[chosen]
-            for place in np.flatnonzero(with_features).tolist():
-                block.features[place] = features[place].astype("<f8").tobytes()
         size = block.bytes
         with self._lock:
             room = self._rows + len(block.ids) <= WAITING_ROWS and self._bytes + size <= WAITING_BYTES
@@ -264,15 +262,3 @@ class PredictionLog:
                 "come are not kept, and feedback on them will be unknown",
                 error,
             )
-
-
-def _only(block: _Rows, chosen: NDArray[np.bool_]) -> _Rows:
-    return _Rows(
-        origin=block.origin,
-        ids=block.ids[chosen],
-        rows=block.rows[chosen],
-        prediction=None if block.prediction is None else block.prediction[chosen],
-        score=None if block.score is None else block.score[chosen],
-        confidence=None if block.confidence is None else block.confidence[chosen],
-        features={},
-    )
