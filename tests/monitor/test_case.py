@@ -15,6 +15,7 @@ from model_sidecar.monitor.guard.case import Case, Ended
 from model_sidecar.monitor.guard.comparison import Ran
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import read, sheet_of
+from model_sidecar.monitor.readings import requests_of
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Environment, ModelName
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
@@ -56,7 +57,8 @@ class Seen:
 
     def answer(self, *shares: float) -> None:
         for share in shares:
-            self.case.observe(read(self.sheet, [self.note(share)]))
+            readings = read(self.sheet, [self.note(share)])
+            self.case.observe(readings, requests_of(readings))
 
     def ask_standby(self, live: float, standby: float) -> None:
         self.case.pair(STANDBY, self.note(live), Ran(self.note(standby).outputs, 0.001), sampled=True)

@@ -18,6 +18,7 @@ from model_sidecar.model.brake import Brake
 from model_sidecar.monitor.guard.mirror import Mirrored, MirrorQueue, Runner, chosen, rest_s
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import read, sheet_of
+from model_sidecar.monitor.readings import requests_of
 from model_sidecar.monitor.sampling import sampled
 from model_sidecar.release.names import Environment, ModelName
 from model_sidecar.release.tensors import Arrays
@@ -58,7 +59,7 @@ def test_what_is_not_finite_is_always_mirrored_and_says_why() -> None:
     """It is what the standby should be asked; and as it was chosen for its answer, it is no part of the sample."""
     notes = [note(number, float("nan") if number == 3 else 1.0, rows=2) for number in range(1, 6)]
 
-    found = chosen(SHEET.watched, notes, read(SHEET, notes), share=0.0)
+    found = chosen(SHEET.watched, notes, requests_of(read(SHEET, notes)), share=0.0)
 
     assert [(each.note.prediction_id[:16], each.sampled) for each in found] == [(f"{3:016x}", False)]
 
@@ -67,7 +68,7 @@ def test_witnesses_can_be_asked_for_besides() -> None:
     """A few, whatever they were answered."""
     notes = [note(number) for number in range(1, 6)]
 
-    found = chosen(SHEET.watched, notes, read(SHEET, notes), share=0.0, besides=2)
+    found = chosen(SHEET.watched, notes, requests_of(read(SHEET, notes)), share=0.0, besides=2)
 
     assert [each.sampled for each in found] == [False, False]
 

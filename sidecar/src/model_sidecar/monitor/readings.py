@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,24 @@ class Readings:
     confidence: NDArray[np.float64] | None
     nonfinite: NDArray[np.bool_]
     keys: NDArray[np.int64]
+
+
+class Requests(NamedTuple):
+    """The requests that rows came with; a value for each, and each once.
+
+    Attributes:
+        ids: (m,) int64, growing.
+        nonfinite: (m,) bool: an output of one of its rows holds NaN or infinity.
+    """
+
+    ids: NDArray[np.int64]
+    nonfinite: NDArray[np.bool_]
+
+
+def requests_of(readings: Readings) -> Requests:
+    """The rows put together by their requests."""
+    ids, of_rows = np.unique(readings.ids, return_inverse=True)
+    return Requests(ids, np.bincount(of_rows, weights=readings.nonfinite, minlength=len(ids)) > 0)
 
 
 @dataclass(frozen=True, slots=True)

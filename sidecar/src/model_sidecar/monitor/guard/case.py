@@ -16,7 +16,7 @@ from model_sidecar.monitor.guard.guard import BURN, SLOW_SHARE, Facts, Rate
 from model_sidecar.monitor.guard.spread import Spread
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import Sheet, read
-from model_sidecar.monitor.readings import Joined, Readings
+from model_sidecar.monitor.readings import Joined, Readings, Requests
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.tensors import Arrays
 
@@ -75,12 +75,10 @@ class Case:
         self._target: Digest | None = None
         self._comparison = self._begin()
 
-    def observe(self, readings: Readings) -> None:
-        """Rows that it has answered."""
-        ids, of_rows = np.unique(readings.ids, return_inverse=True)
-        bad = np.bincount(of_rows, weights=readings.nonfinite, minlength=len(ids)) > 0
+    def observe(self, readings: Readings, requests: Requests) -> None:
+        """Rows that it has answered, and the requests that they came with."""
         with self._lock:
-            self._nonfinite.update(int(bad.sum()), len(ids))
+            self._nonfinite.update(int(requests.nonfinite.sum()), len(requests.ids))
             if self._run.go_on(readings):
                 self._forget_witnesses()
 

@@ -23,7 +23,7 @@ from model_sidecar.monitor.guard.guard_records import GuardRecords
 from model_sidecar.monitor.guard.mirror import Mirrored, MirrorQueue, Runner, chosen, rest_s
 from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import sheet_of
-from model_sidecar.monitor.readings import Joined, Readings, Watched, WatchedKey
+from model_sidecar.monitor.readings import Joined, Readings, Watched, WatchedKey, requests_of
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.serving.orders import Outcome, RollbackOrder, ToVersion
 from model_sidecar.serving.site import ServedSite
@@ -110,10 +110,11 @@ class Guard:
         """Look at what the live version answered, and let a sample of it be asked of the standby."""
         case = self._case(watched.site, watched.manifest)
         if case is not None:
-            case.observe(readings)
+            requests = requests_of(readings)
+            case.observe(readings, requests)
             besides = _WITNESSES_AT_ONCE if case.wants_witnesses else 0
             share = self._settings.shadow_sample
-            self._queue.offer(chosen(watched, notes, readings, share=share, besides=besides))
+            self._queue.offer(chosen(watched, notes, requests, share=share, besides=besides))
 
     def mirror_failed(self, watched: Watched, note: Note) -> None:
         """Let the standby be asked what the live version has failed on, while its word is wanted."""

@@ -18,7 +18,7 @@ from model_sidecar.errors import DeadlineOverError, SidecarError
 from model_sidecar.model.brake import Brake
 from model_sidecar.monitor.guard.comparison import Ran
 from model_sidecar.monitor.intake import Note
-from model_sidecar.monitor.readings import Readings, Watched
+from model_sidecar.monitor.readings import Requests, Watched
 from model_sidecar.monitor.sampling import sampled
 from model_sidecar.serving.stage import Model
 
@@ -159,13 +159,12 @@ def rest_s(worked_s: float, *, duty: float = DUTY) -> float:
 
 
 def chosen(
-    watched: Watched, notes: Sequence[Note], readings: Readings, *, share: float, besides: int = 0
+    watched: Watched, notes: Sequence[Note], requests: Requests, *, share: float, besides: int = 0
 ) -> list[Mirrored]:
     """Which of these notes are mirrored: a sample, those whose answer is not finite, and so many `besides`."""
-    ids, of_rows = np.unique(readings.ids, return_inverse=True)
-    bad = np.bincount(of_rows, weights=readings.nonfinite, minlength=len(ids)) > 0
+    ids = requests.ids
     in_sample = sampled(ids, share)
-    wanted = in_sample | bad
+    wanted = in_sample | requests.nonfinite
     if besides:
         others = np.flatnonzero(~wanted)[:besides]
         wanted[others] = True
