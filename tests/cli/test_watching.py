@@ -15,10 +15,9 @@ import pytest
 from support.chromium import CHROMIUM, displayed, photographed
 from support.labelled import (
     NOON,
-    Book,
-    Decided,
     Listening,
     column,
+    decided,
     id_at,
     labels,
     readings,
@@ -93,7 +92,7 @@ class Watching:
 @pytest.fixture
 def sidecarctl(tmp_path: Path) -> Iterator[Watching]:
     here, drift = Listening(), Drift(MonitorSettings())
-    reports = Reports(quality=here.quality, drift=drift, decisions=Book(Decided()))
+    reports = Reports(quality=here.quality, drift=drift, decisions=decided(ADDER))
     with Control(tmp_path, reports=reports).running() as control:
         yield Watching(control, here, drift)
 

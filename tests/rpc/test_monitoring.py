@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import grpc
 import numpy as np
 import pytest
-from support.labelled import NOON, Book, Decided, Listening, labels, readings, spread_baseline, watched
+from support.labelled import NOON, Listening, decided, labels, readings, spread_baseline, watched
 from support.rpc_control import ADDER, Control
 from support.rpc_plane import RPC_S
 from support.served import A, B
@@ -35,7 +35,7 @@ def drift() -> Drift:
 
 @pytest.fixture
 def calls(tmp_path: Path, here: Listening, drift: Drift) -> Iterator[SimpleNamespace]:
-    reports = Reports(quality=here.quality, drift=drift, decisions=Book(Decided()))
+    reports = Reports(quality=here.quality, drift=drift, decisions=decided(ADDER))
     with (
         Control(tmp_path, reports=reports).running() as control,
         control.calling(services.FEEDBACK) as made,

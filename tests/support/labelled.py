@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from support.served import SITE, A, B
 
 from model_sidecar.config import GuardMode
 from model_sidecar.events import Event, Site
+from model_sidecar.monitor.guard.decisions import Decisions, GuardDecision
 from model_sidecar.monitor.quality.quality import Quality
 from model_sidecar.monitor.readings import Joined, Readings, Watched, WatchedKey
 from model_sidecar.release.baseline import Baseline, Calibration, Classes, StreamBaseline, StreamKind
@@ -131,29 +131,23 @@ def spread_baseline() -> Baseline:
     )
 
 
-@dataclass(frozen=True)
-class Decided:
-    """A decision of the guard."""
-
-    time: datetime = NOON
-    decision: str = "would_roll_back"
-    trigger: str = "disagreement"
-    version: str = str(B)
-    target: str = str(A)
-    generation: int = 0
-    evidence_log10: float = 6.2
-    message: str = "0.41 of 512 predictions differ from 2024.01.10.prod's; dry run"
-
-
-class Book:
-    """The guard's book, with what was put into it."""
-
-    def __init__(self, *decisions: Decided) -> None:
-        self.mode = GuardMode.DRY_RUN
-        self._decisions = decisions
-
-    def recent(self, site: Site) -> tuple[Decided, ...]:
-        return self._decisions
+def decided(site: Site = SITE) -> Decisions:
+    """The guard's book with one decision in it, of a dry run."""
+    decisions = Decisions(GuardMode.DRY_RUN)
+    decisions.add(
+        site,
+        GuardDecision(
+            time=NOON,
+            decision="would_roll_back",
+            trigger="disagreement",
+            version=str(B),
+            target=str(A),
+            generation=0,
+            evidence_log10=6.2,
+            message="0.41 of 512 predictions differ from 2024.01.10.prod's; dry run",
+        ),
+    )
+    return decisions
 
 
 def calibrated_baseline() -> Baseline:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from support.chromium import CHROMIUM, displayed, photographed
-from support.labelled import NOON, Book, Decided, Listening, column, id_at, labels, readings, watched
+from support.labelled import NOON, Listening, column, decided, id_at, labels, readings, watched
 from support.served import SITE, A, B, Bench, StillModel
 
 from model_sidecar.config import Address, MonitorSettings
@@ -48,7 +48,7 @@ class Woken:
             readiness=readiness,
             software="0.1.0",
             control="unix:/run/sidecar/control.sock",
-            reports=Reports(quality=self.here.quality, drift=self.drift, decisions=Book(Decided())),
+            reports=Reports(quality=self.here.quality, drift=self.drift, decisions=decided()),
         )
         pages = Pages([self.bench.served], registry=registry, readiness=readiness, status_page=page)
         self.page = page

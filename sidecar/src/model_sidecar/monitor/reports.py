@@ -4,50 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from model_sidecar.config import GuardMode
 from model_sidecar.events import Site
 from model_sidecar.monitor.drift.drift import Drift
 from model_sidecar.monitor.drift.drift_report import VersionDrift
 from model_sidecar.monitor.faults import Faults
+from model_sidecar.monitor.guard.decisions import Decisions, GuardDecision
 from model_sidecar.monitor.quality.quality import DAY_S, Quality
 from model_sidecar.monitor.quality.quality_report import VersionQuality
 from model_sidecar.serving.site import ServedSite
 
 Report = TypeVar("Report", VersionQuality, VersionDrift)
-
-
-class Decision(Protocol):
-    """One of the guard's decisions; the fields are those of the message GuardDecision."""
-
-    @property
-    def time(self) -> datetime: ...
-    @property
-    def decision(self) -> str: ...
-    @property
-    def trigger(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def generation(self) -> int: ...
-    @property
-    def evidence_log10(self) -> float: ...
-    @property
-    def message(self) -> str: ...
-
-
-class Decisions(Protocol):
-    """The guard's book."""
-
-    @property
-    def mode(self) -> GuardMode: ...
-    def recent(self, site: Site) -> Sequence[Decision]:
-        """Its last decisions at this site, newest first."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +37,7 @@ class Reports:
         """How far the site's versions have drifted, the live one first."""
         return _live_first(served, self.drift.snapshot(served.site) if self.drift else ())
 
-    def decisions_of(self, site: Site) -> Sequence[Decision]:
+    def decisions_of(self, site: Site) -> Sequence[GuardDecision]:
         """The guard's last decisions at this site, newest first."""
         return self.decisions.recent(site) if self.decisions else ()
 
