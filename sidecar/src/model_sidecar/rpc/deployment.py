@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from model_sidecar.errors import DeadlineOverError, NotFoundError, Reason, StoreError, VerificationError
+from model_sidecar.errors import DeadlineOverError, NotFoundError, StoreError, VerificationError
 from model_sidecar.ledger.record import Actor
-from model_sidecar.release.names import ModelName, Version, parse_environment, parse_model, parse_version
+from model_sidecar.release.names import Version, parse_version
+from model_sidecar.rpc.control_sites import ControlSites
 from model_sidecar.rpc.deployment_messages import (
     outcome_message,
     readable_version,
@@ -72,7 +73,7 @@ class DeploymentService:
 
     def __init__(self, sites: Iterable[ServedSite]) -> None:
         """Take orders for these sites, one for each model."""
-        self._sites: dict[ModelName, ServedSite] = {served.site.model: served for served in sites}
+        self._sites = ControlSites(sites)
         self._watches = Slots("watches", 8)
         self._deploys = Slots("deploys", 6)
         # Many: rollbacks that wait behind a slow load must not be in the way of one to what is in memory.
@@ -94,7 +95,7 @@ class DeploymentService:
     def Deploy(self, request: DeployRequest, context: Any) -> DeployResponse:
         """Make a version the head; answers once this sidecar serves it."""
         received = time.monotonic()
-        served = self._served(request.model, request.environment)
+        served = self._sites.served(request.model, request.environment)
         order = DeployOrder(
             version=parse_version(request.version),
             allow_schema_change=request.allow_schema_change,
@@ -114,7 +115,7 @@ class DeploymentService:
     def Rollback(self, request: RollbackRequest, context: Any) -> RollbackResponse:
         """Make an earlier version the head; answers once this sidecar serves it."""
         received = time.monotonic()
-        served = self._served(request.model, request.environment)
+        served = self._sites.served(request.model, request.environment)
         order = RollbackOrder(
             target=_target(request),
             emergency=request.emergency,
@@ -129,17 +130,12 @@ class DeploymentService:
 
     def GetStatus(self, request: GetStatusRequest, context: Any) -> GetStatusResponse:
         """What should answer and what does, for one model or for all."""
-        if request.model:
-            asked = [self._served(request.model, request.environment)]
-        else:
-            asked = [
-                each for each in self._sites.values() if request.environment in ("", each.site.environment)
-            ]
+        asked = self._sites.asked(request.model, request.environment)
         return GetStatusResponse(statuses=[status_message(served.board.current()) for served in asked])
 
     def WatchStatus(self, request: WatchStatusRequest, context: Any) -> Iterator[WatchStatusResponse]:
         """The status now and after every change, until the caller, the site or the sidecar ends it."""
-        board = self._served(request.model, request.environment).board
+        board = self._sites.served(request.model, request.environment).board
         with self._watches.taken():
             status = board.current()
             yield WatchStatusResponse(status=status_message(status))
@@ -151,7 +147,7 @@ class DeploymentService:
 
     def ListDeployments(self, request: ListDeploymentsRequest, context: Any) -> ListDeploymentsResponse:
         """A page of the ledger, newest record first; shorter than asked for where its records are long."""
-        served = self._served(request.model, request.environment)
+        served = self._sites.served(request.model, request.environment)
         limit, before = page_size(request.page_size), read_page_token(request.page_token)
         if served.ledger.head is None and served.board.current().last_look is None:
             raise StoreError("the ledger has not been read yet: ask again in a moment")
@@ -169,7 +165,7 @@ class DeploymentService:
 
     def ListVersions(self, request: ListVersionsRequest, context: Any) -> ListVersionsResponse:
         """The versions that the store holds, newest name first, with what their manifests say."""
-        served = self._served(request.model, request.environment)
+        served = self._sites.served(request.model, request.environment)
         residents = served.stage.residents()
         # What is in memory is shown as it is there, whatever became of its directory since.
         resident = {
@@ -198,7 +194,7 @@ class DeploymentService:
 
         One that is not there is NOT_FOUND.
         """
-        served = self._served(request.model, "")
+        served = self._sites.served(request.model, "")
         version: Version = parse_version(request.version)
         with self._verifications.taken():
             try:
@@ -213,20 +209,6 @@ class DeploymentService:
                 return VerifyVersionResponse(
                     verified=False, reason=error.reason, problem=printable(str(error), limit=_PROBLEM_BYTES)
                 )
-
-    def _served(self, model: str, environment: str) -> ServedSite:
-        served = self._sites.get(parse_model(model))
-        if served is None:
-            raise NotFoundError(
-                f"model {model!r} is not served here: this sidecar serves {', '.join(self._sites)}",
-                reason=Reason.MODEL_NOT_FOUND,
-            )
-        if environment and parse_environment(environment) != served.site.environment:
-            raise NotFoundError(
-                f"model {model} is served here in environment {served.site.environment}, not {environment}",
-                reason=Reason.MODEL_NOT_FOUND,
-            )
-        return served
 
 
 def _what_every_order_says(request: DeployRequest | RollbackRequest, context: Any) -> dict[str, Any]:

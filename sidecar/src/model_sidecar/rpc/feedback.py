@@ -14,10 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from model_sidecar.errors import NotFoundError, Reason, UnavailableError
+from model_sidecar.errors import Reason, UnavailableError
 from model_sidecar.monitor.log.feedback import FeedbackDesk, FeedbackReport
 from model_sidecar.monitor.log.foreign import Foreigners
-from model_sidecar.release.names import parse_environment
+from model_sidecar.rpc.control_sites import check_environment
 from model_sidecar.rpc.feedback_messages import Sum, feedback_of, predictions_of
 from model_sidecar.rpc.slots import Slots
 from model_sidecar_client.wire.feedback import (
@@ -133,11 +133,7 @@ def _told(
     monitoring: Watching, request: RecordPredictionsRequest
 ) -> tuple[list[str], Future[FeedbackReport]]:
     model = monitoring.model(request.model)
-    if request.environment and parse_environment(request.environment) != model.site.environment:
-        raise NotFoundError(
-            f"model {request.model} is served here in environment {model.site.environment}, not {request.environment}",
-            reason=Reason.MODEL_NOT_FOUND,
-        )
+    check_environment(model.site, request.environment)
     return model.record(predictions_of(request.predictions))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from model_sidecar.errors import InvalidRequestError, NotFoundError, Reason
+from model_sidecar.errors import InvalidRequestError, NotFoundError
 from model_sidecar.events import Site
 from model_sidecar.monitor.drift.drift_report import VersionDrift
 from model_sidecar.monitor.quality.quality import DAY_S
 from model_sidecar.monitor.quality.quality_report import VersionQuality
 from model_sidecar.monitor.reports import Reports
-from model_sidecar.release.names import ModelName, parse_environment, parse_model, parse_version
+from model_sidecar.release.names import parse_environment, parse_version
+from model_sidecar.rpc.control_sites import ControlSites
 from model_sidecar.rpc.snapshots import filled
 from model_sidecar.serving.site import ServedSite
 from model_sidecar_client.wire.feedback import (
@@ -32,7 +33,7 @@ class MonitoringCalls:
 
     def __init__(self, sites: Iterable[ServedSite], reports: Reports) -> None:
         """Tell of these sites what the reports say."""
-        self._sites: dict[ModelName, ServedSite] = {served.site.model: served for served in sites}
+        self._sites = ControlSites(sites)
         self._reports = reports
 
     def GetQuality(self, request: GetQualityRequest, context: Any) -> GetQualityResponse:
@@ -73,17 +74,8 @@ class MonitoringCalls:
 
     def _asked(self, model: str, environment: str) -> list[ServedSite]:
         if environment:
-            parse_environment(environment)
-        if not model:
-            return [each for each in self._sites.values() if environment in ("", each.site.environment)]
-        served = self._sites.get(parse_model(model))
-        if served is None or environment not in ("", served.site.environment):
-            here = ", ".join(map(str, (each.site for each in self._sites.values())))
-            raise NotFoundError(
-                f"model {model} is not served here{f' in {environment}' if environment else ''}: this sidecar serves {here}",
-                reason=Reason.MODEL_NOT_FOUND,
-            )
-        return [served]
+            parse_environment(environment)  # a name that is none is an error also where no model is named
+        return self._sites.asked(model, environment)
 
 
 def _window(request: GetQualityRequest) -> float:
