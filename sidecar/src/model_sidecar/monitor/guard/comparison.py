@@ -100,8 +100,9 @@ class Comparison:
     What counts as different: another class; a value further away than 5 % of the live version's spread (from the 5th to the
     95th percentile of its last 1,024 values; and never less than 1e-6, or a hundred-thousandth of the value). Until 32 values
     of the live version are known, pairs of values wait. Where no output is known to be the prediction, every output is
-    compared that both have. Where the other lacks the one that is the prediction, nothing is compared. Where only the live version's answer is not finite, that is a difference; where only the other's run fails, it is one
-    if the other is the one that is judged (`failures_differ`), and else a request that was not compared.
+    compared that both have. Where the other lacks the one that is the prediction, nothing is compared. Where the live version's
+    answer is not finite, that is no difference of opinion, but counted by itself; where only the other's run fails, it is a
+    difference if the other is the one that is judged (`failures_differ`), and else a request that was not compared.
 
     Attributes:
         asked: how many pairs were taken in, those that wait or could not be compared included.
