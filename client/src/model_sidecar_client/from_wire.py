@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-
-from google.protobuf.timestamp_pb2 import Timestamp
+from typing import Any
 
 from model_sidecar_client.records import (
     Action,
@@ -46,7 +45,7 @@ def record_of(record: wire.Record) -> Record:
             host=record.written_by.host,
             software=record.written_by.software,
         ),
-        timestamp=_when(record.timestamp) if record.HasField("timestamp") else None,
+        timestamp=when(record, "timestamp"),
         status=record.status,
         record_sha256=record.record_sha256,
     )
@@ -75,13 +74,13 @@ def status_of(status: wire.ModelStatus) -> Status:
         state=_state(status.state),
         desired=_standing(status.desired) if status.HasField("desired") else None,
         observed=_standing(status.observed) if status.HasField("observed") else None,
-        loaded_at=_when(status.loaded_at) if status.HasField("loaded_at") else None,
+        loaded_at=when(status, "loaded_at"),
         resident=tuple(
             ResidentVersion(
                 version=each.version,
                 manifest_sha256=each.manifest_sha256,
                 role=each.role,
-                loaded_at=_when(each.loaded_at) if each.HasField("loaded_at") else None,
+                loaded_at=when(each, "loaded_at"),
             )
             for each in status.resident
         ),
@@ -89,7 +88,7 @@ def status_of(status: wire.ModelStatus) -> Status:
         pointer_externally_managed=status.pointer_externally_managed,
         pointer_staleness_seconds=status.pointer_staleness_seconds,
         sidecar=status.sidecar,
-        live_since=_when(status.live_since) if status.HasField("live_since") else None,
+        live_since=when(status, "live_since"),
         unrecorded_version=status.unrecorded_version,
     )
 
@@ -155,9 +154,13 @@ def _last_error(error: wire.StatusError) -> LastError:
         message=error.message,
         version=error.version,
         generation=error.generation,
-        since=_when(error.since) if error.HasField("since") else None,
+        since=when(error, "since"),
     )
 
 
-def _when(timestamp: Timestamp) -> datetime:
-    return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+def when(message: Any, field: str) -> datetime | None:
+    """The moment in this field of a message, in UTC; None where it is absent."""
+    if not message.HasField(field):
+        return None
+    stamp = getattr(message, field)
+    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from model_sidecar_client.errors import InvalidRequestError
 from model_sidecar_client.exchange import Ask, Exchange, made
+from model_sidecar_client.from_wire import when
 from model_sidecar_client.monitoring_records import (
     DriftBin,
     DriftStream,
@@ -19,8 +19,6 @@ from model_sidecar_client.monitoring_records import (
     VersionQuality,
 )
 from model_sidecar_client.wire import feedback as wire
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def quality(
@@ -66,8 +64,8 @@ def _quality(said: wire.VersionQuality) -> VersionQuality:
         version=said.version,
         manifest_sha256=said.manifest_sha256,
         task=said.task,
-        window_start=_when(said, "window_start"),
-        window_end=_when(said, "window_end"),
+        window_start=when(said, "window_start"),
+        window_end=when(said, "window_end"),
         predictions=said.predictions,
         labels=said.labels,
         coverage=said.coverage,
@@ -86,7 +84,7 @@ def _quality(said: wire.VersionQuality) -> VersionQuality:
         verdict=_verdict(said.verdict),
         evidence_log10=said.evidence_log10,
         threshold_log10=said.threshold_log10,
-        alarm_since=_when(said, "alarm_since"),
+        alarm_since=when(said, "alarm_since"),
         summary=said.summary,
     )
 
@@ -100,7 +98,7 @@ def _drift(said: wire.VersionDrift) -> VersionDrift:
         rows=said.rows,
         evidence_log10=said.evidence_log10,
         threshold_log10=said.threshold_log10,
-        alarm_since=_when(said, "alarm_since"),
+        alarm_since=when(said, "alarm_since"),
         cause=said.cause,
         cause_kind=said.cause_kind,
         summary=said.summary,
@@ -128,7 +126,7 @@ def _stream(said: wire.DriftStream) -> DriftStream:
 
 def _decision(said: wire.GuardDecision) -> GuardDecision:
     return GuardDecision(
-        time=_when(said, "time"),
+        time=when(said, "time"),
         decision=said.decision,
         trigger=said.trigger,
         version=said.version,
@@ -146,10 +144,3 @@ def _verdict(number: int) -> Verdict:
         wire.VERDICT_BELOW: Verdict.BELOW,
     }
     return known.get(number, Verdict.UNKNOWN)
-
-
-def _when(message: Any, field: str) -> datetime | None:
-    if not message.HasField(field):
-        return None
-    stamp = getattr(message, field)
-    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)

@@ -61,13 +61,13 @@ class Monitoring:
         self._guard = guard
         self._sites = {each.site: each for each in served}
         self.intake = Intake()
-        self.tallies = Tallies(is_resident=lambda site, version: self._resident(site, version) is not None)
+        self.tallies = Tallies(is_resident=self._is_resident)
         # Whoever watches is made and named here: drift, quality, guard. See the Protocols for who is shown what.
         self.drift = Drift(settings.monitor, on_event=on_event)
         self._quality = Quality(
             on_event=on_event,
             sample=settings.monitor.log_sample,
-            is_resident=lambda site, version: self._resident(site, version) is not None,
+            is_resident=self._is_resident,
         )
         self.reports = Reports(quality=self._quality, drift=self.drift, decisions=decisions)
         observers: list[Observer] = [self.drift, self._quality]
@@ -138,6 +138,9 @@ class Monitoring:
         self.tallies.on_event(event)
         self.drift.on_event(event)
         self._quality.on_event(event)
+
+    def _is_resident(self, site: Site, version: Version) -> bool:
+        return self._resident(site, version) is not None
 
     def _resident(self, site: Site, version: Version) -> Model | None:
         served = self._sites.get(site)

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from model_sidecar.events import Site
 from model_sidecar.monitor.drift.drift import BinTotals
 from model_sidecar.monitor.drift.drift_report import VersionDrift
-from model_sidecar.monitor.quality.quality_report import QualityMetric, VersionQuality
+from model_sidecar.monitor.quality.quality_report import VersionQuality
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.serving.site import ServedSite
@@ -65,11 +65,6 @@ class ReportsCollector:
         return (_bins([(each.site, drift.totals(each.site)) for each in self._sites]),)
 
 
-def named(metric: QualityMetric) -> str:
-    """What a metric is called in a label: an estimate is not taken for what was measured."""
-    return f"{metric.name}_estimate" if metric.estimated else metric.name
-
-
 def _label(name: str) -> str:
     """A name that a publisher chose, such as a class's, as a label's value: all of it seen, and of bounded length.
 
@@ -118,7 +113,7 @@ def _quality(rated: Sequence[tuple[Site, Sequence[VersionQuality]]]) -> Iterator
         for each in versions:
             labels = (site.model, site.environment, each.version)
             for metric in each.metrics:
-                value.add_metric((*labels, named(metric)), metric.value)
+                value.add_metric((*labels, metric.label), metric.value)
                 if metric.baseline is not None and not metric.estimated:
                     baseline.add_metric((*labels, metric.name), metric.baseline)
             coverage.add_metric(labels, each.coverage)

@@ -35,7 +35,8 @@ _REPLAYED_ROWS = 200_000
 _TOLD_AT_ONCE = 256
 _WAITING = 65_536
 _WAITING_BYTES = 64 << 20
-_LONGEST_LABEL = 1024
+LONGEST_LABEL = 1024
+"""Characters of a truth, or of a prediction that was made elsewhere."""
 _LATEST = 253_402_300_800.0  # the year 10000
 _SOURCE = re.compile(r"[\x20-\x7e]{0,64}", re.ASCII)
 
@@ -349,8 +350,8 @@ def _wrong_with(feedback: Feedback) -> str:
         return "truth: found none, expected a number or a label"
     if isinstance(truth, float) and not math.isfinite(truth):
         return f"truth: found {truth}, expected a finite number"
-    if isinstance(truth, str) and len(truth) > _LONGEST_LABEL:
-        return f"truth: found a label of {len(truth)} characters, expected at most {_LONGEST_LABEL}"
+    if isinstance(truth, str) and len(truth) > LONGEST_LABEL:
+        return f"truth: found a label of {len(truth)} characters, expected at most {LONGEST_LABEL}"
     if feedback.observed_at is not None and not 0 <= feedback.observed_at < _LATEST:
         return f"observed_at: found {feedback.observed_at:g} s, expected a time between 1970 and 9999"
     if not _SOURCE.fullmatch(feedback.source):

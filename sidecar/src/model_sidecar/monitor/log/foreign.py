@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from model_sidecar.errors import InvalidRequestError
 from model_sidecar.events import Site
 from model_sidecar.monitor.intake import Intake, Told
-from model_sidecar.monitor.log.feedback import Feedback, FeedbackDesk, FeedbackReport
+from model_sidecar.monitor.log.feedback import LONGEST_LABEL, Feedback, FeedbackDesk, FeedbackReport
 from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.release.names import Version, parse_version
-
-_LONGEST_LABEL = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +95,9 @@ def foreign_prediction(
     if prediction is None:
         raise InvalidRequestError("prediction: found none, expected a number or a label")
     for name, value in (("prediction", prediction), ("ground_truth", ground_truth)):
-        if isinstance(value, str) and len(value) > _LONGEST_LABEL:
+        if isinstance(value, str) and len(value) > LONGEST_LABEL:
             raise InvalidRequestError(
-                f"{name}: found a label of {len(value)} characters, expected at most {_LONGEST_LABEL}"
+                f"{name}: found a label of {len(value)} characters, expected at most {LONGEST_LABEL}"
             )
     if confidence is not None and not 0 <= confidence <= 1:
         raise InvalidRequestError(f"confidence: found {confidence}, expected 0 to 1")

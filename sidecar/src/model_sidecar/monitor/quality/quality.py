@@ -246,9 +246,7 @@ def _facts(report: VersionQuality) -> dict[str, Any]:
         "predictions": report.predictions,
         "labels": report.labels,
         "evidence_log10": report.evidence_log10,
-        "metrics": {
-            f"{each.name}_estimate" if each.estimated else each.name: each.value for each in report.metrics
-        },
+        "metrics": {each.label: each.value for each in report.metrics},
         "summary": report.summary,
     }
 

@@ -38,6 +38,11 @@ class QualityMetric:
     estimated: bool = False
     verdict: Verdict = Verdict.INCONCLUSIVE
 
+    @property
+    def label(self) -> str:
+        """What it is called among others: an estimate is not taken for what was measured."""
+        return f"{self.name}_estimate" if self.estimated else self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionQuality:
