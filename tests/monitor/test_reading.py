@@ -167,6 +167,18 @@ def test_nan_is_seen_in_what_only_some_callers_ask_for() -> None:
     assert version.read().nonfinite.tolist() == [False, False, True, False, True]
 
 
+def test_arrays_whose_bytes_lie_apart_are_read_like_others() -> None:
+    """A quick way to put arrays together must not mind, or mix up, how somebody made them."""
+    apart = np.arange(8, dtype=np.float32).reshape(1, 8)[:, ::4]
+    turned = np.array([[0.25], [0.75]], np.float32).T
+    reading = Reading([X], [LABEL, SCORES])
+    for _ in range(2):
+        reading.answered({"x": apart}, {"label": np.array([1]), "probabilities": turned[:, ::-1]})
+    readings = reading.read()
+    assert readings.features.tolist() == [[0.0, 4.0]] * 2
+    assert readings.score is not None and readings.score.tolist() == [0.25, 0.25]
+
+
 def test_every_numeric_input_becomes_columns() -> None:
     """Integers, booleans and BF16 are numbers, text is none, and an input without rows is the same for each row."""
     version = Reading(

@@ -134,13 +134,13 @@ def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
         if alone
         else (np.arange(total) - np.repeat(starts, counts)).astype(np.int32)
     )
-    outputs = _outputs(outputs_of, counts)
+    outputs = _outputs(outputs_of, counts, alone=alone)
     prediction, score, confidence = _said(sheet.watched.roles, outputs, total)
     return Readings(
         ids=np.repeat(ids.astype(np.int64), counts),
         rows=rows,
         process=names[0][17:],
-        features=_features(sheet, inputs, counts, total),
+        features=_features(sheet, inputs, counts, total=total, alone=alone),
         prediction=prediction,
         score=score,
         confidence=confidence,
@@ -207,7 +207,12 @@ def _hashes(keys: Sequence[str | int | None]) -> NDArray[np.int64]:
 
 
 def _features(
-    sheet: Sheet, inputs: Sequence[Mapping[str, NDArray[Any]]], counts: NDArray[np.int64], total: int
+    sheet: Sheet,
+    inputs: Sequence[Mapping[str, NDArray[Any]]],
+    counts: NDArray[np.int64],
+    *,
+    total: int,
+    alone: bool,
 ) -> NDArray[np.float64]:
     made = np.empty((total, len(sheet.watched.features)))
     at = 0
@@ -215,9 +220,12 @@ def _features(
         arrays = [each[column.name] for each in inputs]
         if column.by_row:
             # Each, not only in sum: what one has too few of is not another's.
-            if [len(each) for each in arrays] != counts.tolist():
-                raise ValueError(f"input {column.name!r} has other rows than its request")
-            flat = np.concatenate(arrays).reshape(total, -1)[:, : column.width]
+            lines = _lines_of_one(arrays) if alone else None
+            if lines is None:
+                if [len(each) for each in arrays] != counts.tolist():
+                    raise ValueError(f"input {column.name!r} has other rows than its request")
+                lines = np.concatenate(arrays)
+            flat = lines.reshape(total, -1)[:, : column.width]
         else:
             flat = np.stack(arrays).reshape(len(inputs), -1)[:, : column.width]
         if column.datatype is Datatype.BF16:
@@ -228,20 +236,24 @@ def _features(
 
 
 def _outputs(
-    outputs: Sequence[Mapping[str, NDArray[Any]]], counts: NDArray[np.int64]
+    outputs: Sequence[Mapping[str, NDArray[Any]]], counts: NDArray[np.int64], *, alone: bool
 ) -> dict[str, NDArray[Any] | None]:
     """Each output of these notes, one line for each row; None where it is not there in all, or not a line for each."""
     # Of all notes: one caller asks for these outputs, and the next for others.
     return {
-        name: _lines([each.get(name) for each in outputs], counts.tolist())
+        name: _lines([each.get(name) for each in outputs], counts.tolist(), alone=alone)
         for name in dict.fromkeys(chain.from_iterable(outputs))
     }
 
 
-def _lines(arrays: Sequence[NDArray[Any] | None], counts: Sequence[int]) -> NDArray[Any] | None:
+def _lines(
+    arrays: Sequence[NDArray[Any] | None], counts: Sequence[int], *, alone: bool
+) -> NDArray[Any] | None:
     there = [array for array in arrays if array is not None]
     if len(there) != len(arrays):
         return None
+    if alone and (lines := _lines_of_one(there)) is not None:
+        return lines
     if [len(array) if array.ndim else None for array in there] == counts:
         try:
             return np.concatenate(there)
@@ -250,6 +262,21 @@ def _lines(arrays: Sequence[NDArray[Any] | None], counts: Sequence[int]) -> NDAr
     if sum(counts) != len(there) or len({array.shape for array in there}) != 1:
         return None
     return np.stack(there)  # a request is a row, whatever its shape
+
+
+def _lines_of_one(arrays: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+    """One line of each, as numpy would put them together, in a quarter of the time; None where they are not so alike.
+
+    All are of one tensor of one version, and so of one datatype.
+    """
+    first = arrays[0]
+    if first.dtype == object or first.shape[:1] != (1,) or len({each.shape for each in arrays}) != 1:
+        return None
+    try:
+        joined = b"".join(arrays)  # type: ignore[arg-type]  # an array is a buffer, where its bytes lie together
+    except TypeError:  # they do not
+        return None
+    return np.frombuffer(joined, first.dtype).reshape(len(arrays), *first.shape[1:])
 
 
 def _said(

@@ -37,6 +37,8 @@ WAITING_BYTES = 32 << 20
 _ROW_BYTES = 64
 # After a failure; what comes meanwhile is dropped.
 _TRY_AGAIN_S = 5.0
+# A transaction costs some hundred microseconds, however few rows it has: without a hurry, one a second.
+_WRITE_S = 1.0
 
 Task = Callable[[Segments], None]
 
@@ -116,7 +118,7 @@ class PredictionLog:
         self._lock = threading.Condition()  # guards everything below
         self._waiting: deque[_Rows | _Asked] = deque()
         self._rows = self._bytes = 0
-        self._stopping = False
+        self._stopping = self._hurry = False
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
     def start(self, *, first: Task | None = None) -> None:
@@ -166,7 +168,9 @@ class PredictionLog:
                 self._rows += len(block.ids)
                 self._bytes += size
                 self._waiting.append(block)
-                self._lock.notify()
+                if self._rows > WAITING_ROWS // 2 or self._bytes > WAITING_BYTES // 2:
+                    self._hurry = True
+                    self._lock.notify()
         if not room:
             self._tallies.dropped("log", watched.site, len(block.ids))
 
@@ -175,6 +179,7 @@ class PredictionLog:
         with self._lock:
             if not self._stopping:
                 self._waiting.append(_Asked(task, failed))
+                self._hurry = True
                 self._lock.notify()
                 return
         failed(UnavailableError("this sidecar is going down", reason=Reason.DRAINING))
@@ -187,7 +192,8 @@ class PredictionLog:
             self._complain(error)
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._stopping or self._waiting)
+                self._lock.wait_for(lambda: self._stopping or self._hurry, _WRITE_S)
+                self._hurry = False
                 waiting, self._waiting = self._waiting, deque()
                 self._rows = self._bytes = 0
                 stopping = self._stopping
