@@ -176,7 +176,8 @@ def test_arrays_whose_bytes_lie_apart_are_read_like_others() -> None:
         reading.answered({"x": apart}, {"label": np.array([1]), "probabilities": turned[:, ::-1]})
     readings = reading.read()
     assert readings.features.tolist() == [[0.0, 4.0]] * 2
-    assert readings.score is not None and readings.score.tolist() == [0.25, 0.25]
+    assert readings.score is not None
+    assert readings.score.tolist() == [0.25, 0.25]
 
 
 def test_every_numeric_input_becomes_columns() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,6 +124,24 @@ def test_a_timekeeper_sleeps_and_wakes() -> None:
         time.sleep(0.001)
     assert not unlimited.pulled
     keeper.end(kept)
+    keeper.stop()
+
+
+def test_runs_do_not_rouse_a_timekeeper_that_is_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under traffic it looks by itself: a wake-up for each run would cost more than a small model does."""
+    roused = 0
+
+    class Counted(threading.Event):
+        def set(self) -> None:
+            nonlocal roused
+            roused += 1
+            super().set()
+
+    monkeypatch.setattr("model_sidecar.rpc.timekeeper.threading.Event", Counted)
+    keeper = Timekeeper()
+    for _ in range(200):
+        keeper.end(keeper.begin(Brake(), time.monotonic() + WAIT_S))
+    assert roused <= 2
     keeper.stop()
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 from model_sidecar.release.digests import Digest
 from model_sidecar.rpc.plan import Plan
@@ -16,13 +19,21 @@ _MEASURED_TIMES = 16
 _MEASURED_BYTES = (
     64  # the least that counts as measured: below it, what a call costs at all outweighs its rows
 )
-# What one run may cost whoever waits behind it on the loop before the version is taken off the loop.
+# What one run may cost whoever waits behind it on the loop before the version is taken off the loop, and for how long it
+# is then: longer each time, for one such run may have been the machine's fault, or the collector's, and two hardly are.
 _ONLY_ONCE_S = 2e-3
+_FIRST_AWAY_S = 1.0
+_LONGER = 8.0
 _VERSIONS = 64
 _KINDS = 1024
 # How much of an estimate the latest run makes: one stray run in a thousand is forgotten after some dozen.
 _NEW = 0.125
 _UNKNOWN_S = 0.01
+
+
+class _Away(NamedTuple):
+    for_s: float
+    until: float
 
 
 class Costs:
@@ -31,14 +42,16 @@ class Costs:
     What a lane is held for is learned by powers of two of the request's size, so that no law of growth is assumed.
     """
 
-    def __init__(self) -> None:
-        self._off_loop: set[Digest] = set()
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._off_loop: dict[Digest, _Away] = {}
         self._held: dict[tuple[Digest, int], float] = {}
         self._usual_s = _UNKNOWN_S
 
     def on_loop_s(self, model: Model, plan: Plan, size: int) -> float:
         """Seconds that a request of `size` bytes would take on the loop; infinite where that is not known well enough."""
-        if model.manifest.digest in self._off_loop:
+        away = self._off_loop.get(model.manifest.digest)
+        if away is not None and self._clock() < away.until:
             return float("inf")
         measured = model.warm_bytes or plan.row_bytes
         if size > _MEASURED_TIMES * max(measured, _MEASURED_BYTES) + plan.overhead_bytes:
@@ -59,19 +72,23 @@ class Costs:
         """Learn what a run on the loop took of the thread's own time, so that a busy machine does not count against it.
 
         What a run costs may depend on the values that it is given (a loop whose turns are an input), and no estimate
-        knows those: a version that once took much longer than was expected of it is kept off the loop from then on.
+        knows those: a version that took much longer than was expected of it is kept off the loop, for a second at first
+        and eight times as long each time that it does so again.
         """
         if worked_s <= _ONLY_ONCE_S:
             return
-        if len(self._off_loop) >= _VERSIONS:
-            self._off_loop = set()
-        self._off_loop.add(model.manifest.digest)
+        before = self._off_loop.get(model.manifest.digest)
+        if before is None and len(self._off_loop) >= _VERSIONS:
+            self._off_loop = {}
+        for_s = _FIRST_AWAY_S if before is None else before.for_s * _LONGER
+        self._off_loop[model.manifest.digest] = _Away(for_s, self._clock() + for_s)
         log.info(
             "version %s worked %.1f ms for one prediction where its rehearsal took %.2f ms: its predictions run in lanes "
-            "from now on",
+            "for %g s",
             model.version,
             worked_s * 1000,
             model.cost_s * 1000,
+            for_s,
             extra={"version": model.version},
         )
 

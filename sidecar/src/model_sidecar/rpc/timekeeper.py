@@ -36,7 +36,7 @@ class Timekeeper:
     def __init__(self) -> None:
         self._runs: set[Run] = set()
         self._roused = threading.Event()
-        self._asleep = True
+        self._asleep = False
         self._stopped = False
         self._thread = threading.Thread(target=self._watch, name="timekeeper", daemon=True)
         self._thread.start()
