@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from support.rpc_models import echo_signature
 
 from model_sidecar.errors import InferenceFailedError, InvalidInputError, InvalidRequestError
+from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
 from model_sidecar.rpc.convert import answer, parse_request
 from model_sidecar.rpc.elements import TYPED_LIST, strings, strings_from_raw, strings_to_raw
+from model_sidecar.rpc.pieces import Pieces
 from model_sidecar.rpc.plan import plan_of
 from model_sidecar.rpc.tensors_in import Taken, take
 from model_sidecar_client.wire.inference import InferTensorContents, ModelInferRequest, ModelInferResponse
@@ -71,7 +73,14 @@ def typed(datatype: Datatype, values: list[Any], shape: tuple[int, ...]) -> Mode
 def answered(
     signature: Signature, taken: Taken, arrays: dict[str, NDArray[Any]], **fields: Any
 ) -> ModelInferResponse:
-    facts = {"generation": 1, "id": "", "prediction_id": "p", "max_bytes": 1 << 30, **fields}
+    facts = {
+        "generation": 1,
+        "id": "",
+        "prediction_id": PredictionIds().next(),
+        "max_bytes": 1 << 30,
+        "pieces": Pieces(),
+        **fields,
+    }
     content = answer(
         arrays,
         plan=plan_of(signature),
@@ -415,6 +424,45 @@ def test_a_model_that_gives_something_else_than_it_says_is_a_failure_inside() ->
         answered(signature, taken, {})
     with pytest.raises(InferenceFailedError, match="float64, expected FP32"):
         answered(signature, taken, {"y": np.zeros(1)})
+
+
+@pytest.mark.parametrize("generation", [None, 7])
+@pytest.mark.parametrize("id", ["", "größer"])
+def test_an_answer_from_pieces_is_the_one_that_protobuf_would_write(generation: int | None, id: str) -> None:
+    """Two answers of one version, scalars and arrays that lie apart among them: every field, and nothing left of the first."""
+    signature = Signature(
+        (),
+        (
+            TensorSpec("a", Datatype.FP32, (-1, -1)),
+            TensorSpec("s", Datatype.INT64, ()),
+            TensorSpec("n", Datatype.BYTES, (-1,)),
+        ),
+    )
+    pieces, ids = Pieces(), PredictionIds()
+    whole = np.arange(400, dtype=np.float32).reshape(20, 20)
+    for a in (whole, whole[::2, ::3], whole[:0]):
+        arrays: dict[str, NDArray[Any]] = {"a": a, "s": np.array(-5, np.int64), "n": strings(["", "ä"])}
+        prediction_id = ids.next()
+        found = answered(
+            signature,
+            Taken({}, ("n", "a", "s"), False, 1),
+            arrays,
+            generation=generation,
+            id=id,
+            prediction_id=prediction_id,
+            pieces=pieces,
+        )
+        expected = ModelInferResponse(model_name="echo", model_version="2024.01.15.prod", id=id)
+        expected.parameters["prediction_id"].string_param = prediction_id
+        if generation is not None:
+            expected.parameters["generation"].int64_param = generation
+        expected.outputs.add(name="n", datatype="BYTES", shape=[2])
+        expected.outputs.add(name="a", datatype="FP32", shape=a.shape)
+        expected.outputs.add(name="s", datatype="INT64", shape=[])
+        expected.raw_output_contents.extend(
+            [b"\0\0\0\0\2\0\0\0" + "ä".encode(), a.tobytes(), arrays["s"].tobytes()]
+        )
+        assert found == expected
 
 
 def test_an_answer_over_the_limit_is_refused() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import InferenceFailedError, InvalidRequestError
 from model_sidecar.release.names import ModelName, Version
+from model_sidecar.rpc.pieces import Pieces, too_large
 from model_sidecar.rpc.plan import Plan
 from model_sidecar.rpc.tensors_in import Taken
 from model_sidecar.rpc.tensors_out import give
@@ -35,6 +36,7 @@ def answer(
     id: str,
     prediction_id: str,
     max_bytes: int,
+    pieces: Pieces,
 ) -> bytes:
     """The serialized ModelInferResponse: the outputs that were asked for, in the request's form, tagged.
 
@@ -42,23 +44,26 @@ def answer(
         InferenceFailedError: the arrays are not what the version's signature says.
         InvalidRequestError: the answer is larger than a message may be.
     """
-    response = ModelInferResponse(model_name=model, model_version=version, id=id)
-    parameters = response.parameters
-    parameters["prediction_id"].string_param = prediction_id
-    if generation is not None:
-        parameters["generation"].int64_param = generation
     wanted = (
-        plan.outputs.values() if taken.outputs is None else [plan.outputs[name] for name in taken.outputs]
+        tuple(plan.outputs.values())
+        if taken.outputs is None
+        else [plan.outputs[name] for name in taken.outputs]
     )
     try:
+        if not taken.typed:
+            head = model, version, generation
+            return pieces.joined(
+                arrays, wanted, head=head, id=id, prediction_id=prediction_id, max_bytes=max_bytes
+            )
+        response = ModelInferResponse(model_name=model, model_version=version, id=id)
+        response.parameters["prediction_id"].string_param = prediction_id
+        if generation is not None:
+            response.parameters["generation"].int64_param = generation
         give(response, arrays, wanted, typed=taken.typed)
         content = response.SerializeToString()
     except (ValueError, UnicodeError) as error:
         # Text that is not Unicode, or a message of more than 2 GiB.
         raise InferenceFailedError(f"the answer cannot be put into a message: {error}") from error
     if len(content) > max_bytes:
-        raise InvalidRequestError(
-            f"the answer has {len(content)} bytes, and a message at most {max_bytes} (--max-message): send fewer rows "
-            "at once"
-        )
+        raise too_large(len(content), max_bytes)
     return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 from model_sidecar.rpc.status import Failure
+from model_sidecar.rpc.varints import as_varint, varint_at
 from model_sidecar_client.wire.inference import ModelStreamInferResponse
 
 CODE_KEY = "grpc-status"
@@ -21,7 +22,7 @@ _LONGEST_ID = 4096
 
 def answered(content: bytes) -> bytes:
     """The message with this serialized ModelInferResponse in it; built around it, for parsing it again would cost more."""
-    return b"".join((_INFER_RESPONSE, _as_varint(len(content)), content))
+    return b"".join((_INFER_RESPONSE, as_varint(len(content)), content))
 
 
 def failed(request: bytes, failure: Failure) -> bytes:
@@ -43,14 +44,14 @@ def request_id(content: bytes) -> str:
         for _ in range(_MOST_FIELDS):
             if at >= len(content):
                 return found.decode()
-            key, at = _varint(content, at)
+            key, at = varint_at(content, at)
             match key & 7:  # the wire types: varint, eight bytes, sized, four bytes
                 case 0:
-                    _, at = _varint(content, at)
+                    _, at = varint_at(content, at)
                 case 1:
                     at += 8
                 case 2:
-                    size, at = _varint(content, at)
+                    size, at = varint_at(content, at)
                     if key >> 3 == _ID_FIELD and size <= _LONGEST_ID:
                         found = content[at : at + size]
                     at += size
@@ -61,25 +62,3 @@ def request_id(content: bytes) -> str:
     except (IndexError, UnicodeDecodeError):
         return ""  # no such message
     return ""
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
-        if shift > 63:
-            raise IndexError
-
-
-def _as_varint(value: int) -> bytes:
-    written = bytearray()
-    while value > 0x7F:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    written.append(value)
-    return bytes(written)

@@ -19,6 +19,7 @@ from model_sidecar.release.roles import roles_of
 from model_sidecar.rpc.convert import answer
 from model_sidecar.rpc.costs import Costs
 from model_sidecar.rpc.notes import Notes, monitor_key
+from model_sidecar.rpc.pieces import Pieces
 from model_sidecar.rpc.plan import Plan, plan_of
 from model_sidecar.rpc.statistics import Timings
 from model_sidecar.rpc.tensors_in import Taken, take
@@ -85,6 +86,7 @@ class Predictor:
         self._complained = False
         self._ids = ids or PredictionIds()
         self._plans: dict[Digest, Plan] = {}
+        self._pieces = Pieces()
         self._timekeeper = Timekeeper()
         self.costs = Costs()
 
@@ -148,6 +150,7 @@ class Predictor:
                 id=request.id,
                 prediction_id=prediction_id,
                 max_bytes=self._max_message_bytes,
+                pieces=self._pieces,
             )
             if self._notes is not None and taken.rows:
                 size = (call.size + len(content)) * (_TYPED_GROWS if taken.typed else 1) * plan.grows

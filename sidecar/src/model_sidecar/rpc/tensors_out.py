@@ -29,7 +29,7 @@ def give(
     listed = list(wanted)
     typed = typed and all(each.typed_list is not None for each in listed)
     for each in listed:
-        array = _array(arrays, each)
+        array = array_of(arrays, each)
         tensor = response.outputs.add(name=each.name, datatype=each.datatype, shape=array.shape)
         if typed:
             _fill(tensor.contents, array, each)
@@ -37,7 +37,8 @@ def give(
             response.raw_output_contents.append(strings_to_raw(array) if each.is_bytes else array.tobytes())
 
 
-def _array(arrays: Mapping[str, NDArray[Any]], wanted: TensorPlan) -> NDArray[Any]:
+def array_of(arrays: Mapping[str, NDArray[Any]], wanted: TensorPlan) -> NDArray[Any]:
+    """The array of this output; InferenceFailedError where it is not there, or of another type than promised."""
     found = arrays.get(wanted.name)
     if found is None:
         raise InferenceFailedError(f"the model gave no output {wanted.name!r}")
