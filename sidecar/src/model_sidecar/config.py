@@ -135,6 +135,7 @@ class ServeSettings:
     poll_interval_s: float = 1.0
     file_events: bool = True
     max_message_bytes: int = 64 << 20
+    shared_memory: bool = False
     allow_external_data: bool = False
     swap_mode: SwapMode = SwapMode.OVERLAP
     load_timeout_s: float = 120.0

@@ -10,6 +10,7 @@
     │   ├── IncompleteVersionError   perhaps still being copied: worth another look when it changes
     │   └── QuarantinedError         one that did harm before, and is not tried again
     ├── RefusedError                 a well-formed request that the state of things forbids
+    │   └── RegionExistsError        a shared memory region's name that is taken
     ├── ConflictError                somebody else moved the head first
     ├── CommitStateUnknownError      the record is visible, but perhaps not durable
     ├── StoreError                   the store cannot be read or written
@@ -90,6 +91,10 @@ class Reason(StrEnum):
     NOTHING_LIVE = "NOTHING_LIVE"
     NOT_REACHABLE = "NOT_REACHABLE"
     VERSION_NOT_RESIDENT = "VERSION_NOT_RESIDENT"
+    REGION_NOT_FOUND = "REGION_NOT_FOUND"
+    REGION_EXISTS = "REGION_EXISTS"
+    REGION_INVALID = "REGION_INVALID"
+    REGIONS_FULL = "REGIONS_FULL"
     LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
     SHADOW_FAILED = "SHADOW_FAILED"
     MEMORY_SHORT = "MEMORY_SHORT"
@@ -170,6 +175,12 @@ class RefusedError(SidecarError):
     """A well-formed request that the state of things forbids."""
 
     default_reason = Reason.NO_PREVIOUS_VERSION
+
+
+class RegionExistsError(RefusedError):
+    """A shared memory region of this name is registered already."""
+
+    default_reason = Reason.REGION_EXISTS
 
 
 class ConflictError(SidecarError):

@@ -148,6 +148,7 @@ class Sidecar:
                 software=SOFTWARE_VERSION,
                 notes=self._monitoring.intake if self._monitoring is not None else None,
                 ids=ids,
+                shared_memory=settings.shared_memory,
             ),
             self._health,
             addresses=settings.data,

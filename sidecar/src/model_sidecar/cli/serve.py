@@ -103,6 +103,12 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     "--max-message", "max_message_bytes", type=_SIZE, default="64MiB", help="The largest request or answer."
 )
 @option(
+    "--shared-memory",
+    is_flag=True,
+    help="Take and give tensors in system shared memory, too, of clients on this machine; what a request leaves there counts "
+    "towards --max-message.",
+)
+@option(
     "--allow-external-data",
     is_flag=True,
     help="Accept models whose weights lie in listed files of their own.",

@@ -42,7 +42,7 @@ def answer(
 
     Raises:
         InferenceFailedError: the arrays are not what the version's signature says.
-        InvalidRequestError: the answer is larger than a message may be.
+        InvalidRequestError: the answer is larger than a message may be, or than what was set aside for it.
     """
     wanted = (
         tuple(plan.outputs.values())
@@ -50,7 +50,7 @@ def answer(
         else [plan.outputs[name] for name in taken.outputs]
     )
     try:
-        if not taken.typed:
+        if not taken.typed and not taken.windows:
             head = model, version, generation
             return pieces.joined(
                 arrays, wanted, head=head, id=id, prediction_id=prediction_id, max_bytes=max_bytes
@@ -59,7 +59,7 @@ def answer(
         response.parameters["prediction_id"].string_param = prediction_id
         if generation is not None:
             response.parameters["generation"].int64_param = generation
-        give(response, arrays, wanted, typed=taken.typed)
+        give(response, arrays, wanted, typed=taken.typed, windows=taken.windows)
         content = response.SerializeToString()
     except (ValueError, UnicodeError) as error:
         # Text that is not Unicode, or a message of more than 2 GiB.

@@ -1,6 +1,7 @@
 """`inference.GRPCInferenceService`: the Open Inference Protocol, version 2, on a `grpc.aio` server.
 
-Shared memory and repository control are not there: gRPC answers UNIMPLEMENTED for what this class does not have.
+Repository control is not there: gRPC answers UNIMPLEMENTED for what this class does not have. Shared memory is there where
+it is enabled.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from model_sidecar.release.tensors import TensorSpec
 from model_sidecar.rpc.meters import Meters
 from model_sidecar.rpc.notes import Notes
 from model_sidecar.rpc.predictions import Predictions
+from model_sidecar.rpc.shared_memory import EXTENSION, SharedMemoryService
 from model_sidecar.rpc.sites import Sites, resident_versions
 from model_sidecar.rpc.streams import Streams
 from model_sidecar.serving.site import ServedSite
@@ -59,6 +61,7 @@ class InferenceService:
         software: str,
         notes: Notes | None = None,
         ids: PredictionIds | None = None,
+        shared_memory: bool = False,
     ) -> None:
         """Serve these sites.
 
@@ -73,7 +76,9 @@ class InferenceService:
             software: this sidecar's version, for ServerMetadata.
             notes: where answers are noted; None: nowhere.
             ids: names answers; None: its own.
+            shared_memory: whether tensors may lie in regions of system shared memory.
         """
+        self._shared = SharedMemoryService(max_request_bytes=max_message_bytes) if shared_memory else None
         self._sites = Sites(sites)
         self._software = software
         self._predictions = Predictions(
@@ -86,6 +91,7 @@ class InferenceService:
             meters=meters,
             notes=notes,
             ids=ids,
+            shared=self._shared.tensors if self._shared is not None else None,
         )
         self._streams = Streams(self._predictions, max_message_bytes=max_message_bytes)
 
@@ -98,6 +104,7 @@ class InferenceService:
         return [
             grpc.method_handlers_generic_handler(services.INFERENCE, predictions),
             services.handler(services.INFERENCE, self),
+            *([services.handler(services.INFERENCE, self._shared)] if self._shared is not None else ()),
         ]
 
     @property
@@ -130,6 +137,8 @@ class InferenceService:
         """End the threads; after the server has stopped."""
         self._predictions.close()
         self._sites.close()
+        if self._shared is not None:
+            self._shared.close()
 
     async def ServerLive(self, request: ServerLiveRequest, context: Any) -> ServerLiveResponse:
         """True: it answers."""
@@ -155,7 +164,8 @@ class InferenceService:
 
     async def ServerMetadata(self, request: ServerMetadataRequest, context: Any) -> ServerMetadataResponse:
         """What this is, and which extensions of the protocol it has."""
-        return ServerMetadataResponse(name=NAME, version=self._software, extensions=EXTENSIONS)
+        extensions = EXTENSIONS if self._shared is None else (*EXTENSIONS, EXTENSION)
+        return ServerMetadataResponse(name=NAME, version=self._software, extensions=extensions)
 
     async def ModelMetadata(self, request: ModelMetadataRequest, context: Any) -> ModelMetadataResponse:
         """What the live version, or the one that is asked for, takes and gives."""

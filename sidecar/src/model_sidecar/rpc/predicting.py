@@ -22,7 +22,7 @@ from model_sidecar.rpc.notes import Notes, monitor_key
 from model_sidecar.rpc.pieces import Pieces
 from model_sidecar.rpc.plan import Plan, plan_of
 from model_sidecar.rpc.statistics import Timings
-from model_sidecar.rpc.tensors_in import Taken, take
+from model_sidecar.rpc.tensors_in import Shared, Taken, take
 from model_sidecar.rpc.timekeeper import Timekeeper
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Model
@@ -45,7 +45,7 @@ class Call:
     """What is known of one prediction; filled in on its way.
 
     Attributes:
-        size: of the request, in bytes.
+        size: of the request, in bytes; with what it has left in shared memory, once that is known.
         arrived: when, by `time.perf_counter`.
         ends: when its caller stops waiting, by `time.monotonic`; None for never.
         brake: ends its run.
@@ -75,14 +75,17 @@ class Predictor:
         max_run_s: float,
         notes: Notes | None = None,
         ids: PredictionIds | None = None,
+        shared: Shared | None = None,
     ) -> None:
         """Answer with at most `max_message_bytes`, let no run take longer than `max_run_s`, and note each answer.
 
-        `ids` names them: whoever else makes predictions that are watched takes from the same.
+        `ids` names them: whoever else makes predictions that are watched takes from the same. `shared` finds tensors in
+        shared memory.
         """
         self._max_message_bytes = max_message_bytes
         self._max_run_s = max_run_s
         self._notes = notes
+        self._shared = shared
         self._complained = False
         self._ids = ids or PredictionIds()
         self._plans: dict[Digest, Plan] = {}
@@ -105,7 +108,7 @@ class Predictor:
         Raises:
             NotFoundError: the version that is asked for is not resident.
             UnavailableError, RefusedError: as `Stage.lease` does.
-            InvalidInputError: its tensors do not fit the model.
+            InvalidInputError: its tensors do not fit the model, or its answer not where it is to be put.
             DeadlineOverError: its caller no longer waits: the model was not run, or stopped; or it ran for too long.
             InferenceFailedError: the model failed.
         """
@@ -122,7 +125,7 @@ class Predictor:
             timings = call.timings
             began = clock()
             timings.queue_s = began - call.arrived
-            taken = take(request, plan)
+            taken = take(request, plan, self._shared)
             call.rows = taken.rows
             if call.ends is not None and time.monotonic() >= call.ends:
                 raise DeadlineOverError("the deadline was over before the model was run; no work was done")
@@ -154,6 +157,8 @@ class Predictor:
             )
             if self._notes is not None and taken.rows:
                 size = (call.size + len(content)) * (_TYPED_GROWS if taken.typed else 1) * plan.grows
+                if taken.windows:
+                    size += sum(arrays[name].nbytes for name in taken.windows) * plan.grows
                 try:
                     key = monitor_key(request)
                     self._notes.note(

@@ -21,6 +21,7 @@ from model_sidecar.rpc.meters import GuardedMeters, Meters
 from model_sidecar.rpc.notes import Notes
 from model_sidecar.rpc.pace import Pace
 from model_sidecar.rpc.predicting import Call, Predictor
+from model_sidecar.rpc.shared_tensors import SharedTensors
 from model_sidecar.rpc.sites import Sites
 from model_sidecar.rpc.statistics import Statistics
 from model_sidecar.rpc.status import code_of
@@ -51,8 +52,10 @@ class Predictions:
         meters: Meters,
         notes: Notes | None = None,
         ids: PredictionIds | None = None,
+        shared: SharedTensors | None = None,
     ) -> None:
         self._sites = sites
+        self._shared = shared
         self._only = sites.all[0] if len(sites.all) == 1 else None
         self._lanes = Lanes(
             lanes,
@@ -63,7 +66,7 @@ class Predictions:
         self._max_wait_s = max_queue_wait_s
         self._meters = GuardedMeters(meters)
         self._predictor = Predictor(
-            max_message_bytes=max_message_bytes, max_run_s=max_run_s, notes=notes, ids=ids
+            max_message_bytes=max_message_bytes, max_run_s=max_run_s, notes=notes, ids=ids, shared=shared
         )
         self._inflight = 0
         self._pace = Pace()
@@ -155,7 +158,7 @@ class Predictions:
             # Not read yet, but where there is only one model, it can only be for that one.
             call.served = self._only
             return await self._admitted(None, content, call)
-        request = parse_request(content)
+        request = self._parsed(content, call)
         call.served = self._sites.served(request.model_name)
         return await self._admitted(request, content, call)
 
@@ -171,12 +174,14 @@ class Predictions:
         if served is not None:
             self._meters.inflight(served.site, 1)
         try:
-            if request is not None and served is not None:
+            # What lies in shared memory may be large where the message is small.
+            if request is not None and served is not None and call.size <= _PARSED_INLINE_BYTES:
                 answer = self._predictor.predict(served, request, call, within_s=_INLINE_S)
                 if answer is not None:
                     return answer
             work = partial(self._predict, request, content, call)
-            job = Job(self._cost_s(call), call.size, call.ends, call.brake)
+            # What lies in shared memory is not copied before it has a lane.
+            job = Job(self._cost_s(call), len(content), call.ends, call.brake)
             return await self._lanes.run(work, job)
         except NotFoundError as error:
             if call.served is None or error.reason is not Reason.VERSION_NOT_FOUND:
@@ -188,6 +193,12 @@ class Predictions:
                 self._on_idle()
             if served is not None:
                 self._meters.inflight(served.site, -1)
+
+    def _parsed(self, content: bytes, call: Call) -> ModelInferRequest:
+        request = parse_request(content)
+        if self._shared is not None:
+            call.size += self._shared.request_bytes(request)
+        return request
 
     def _cost_s(self, call: Call) -> float:
         if call.cost_s is not None:
@@ -201,7 +212,7 @@ class Predictions:
         begun = time.perf_counter()
         try:
             if request is None:
-                request, call.served = parse_request(content), None
+                request, call.served = self._parsed(content, call), None
                 call.served = self._sites.served(request.model_name)
             assert call.served is not None, "found before or just now"
             answer = self._predictor.predict(call.served, request, call)

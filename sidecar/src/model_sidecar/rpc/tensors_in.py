@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,19 @@ from numpy.typing import NDArray
 from model_sidecar.errors import InvalidInputError
 from model_sidecar.rpc.elements import strings, strings_from_raw, text
 from model_sidecar.rpc.plan import Plan, TensorPlan
-from model_sidecar_client.wire.inference import ModelInferRequest
+from model_sidecar.rpc.regions import Window
+from model_sidecar.rpc.shared_tensors import REGION
+from model_sidecar_client.wire.inference import InferParameter, ModelInferRequest
 
-_SHARED_MEMORY = "shared_memory_region"
 _LARGEST = (1 << 63) - 1
 _SHOWN = 16
+
+
+class Shared(Protocol):
+    """Finds tensors that are not in the message."""
+
+    def window(self, parameters: Mapping[str, InferParameter], *, where: str) -> Window:
+        """Where a tensor with these parameters lies; `where` names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,46 +32,60 @@ class Taken:
     """What a request asks.
 
     Attributes:
-        arrays: every input of the signature. Those that came raw are read-only views of the request's bytes.
+        arrays: every input of the signature. Those that came raw are read-only views of the request's bytes, those from
+            shared memory are read-only copies.
         outputs: the outputs that were asked for, in that order; None for all.
         typed: whether the inputs came as typed lists, so that the answer goes out the same way.
         rows: along the dimension that counts rows; 1 where none does.
+        windows: where outputs are to be put that do not go into the message, by name; None for none.
     """
 
     arrays: dict[str, NDArray[Any]]
     outputs: tuple[str, ...] | None
     typed: bool
     rows: int
+    windows: Mapping[str, Window] | None = None
 
 
-def take(request: ModelInferRequest, plan: Plan) -> Taken:
+def take(request: ModelInferRequest, plan: Plan, shared: Shared | None = None) -> Taken:
     """The request's arrays.
+
+    Args:
+        request: parsed.
+        plan: of the model that is to answer it.
+        shared: finds those that lie in shared memory; None where that is not enabled.
 
     Raises:
         InvalidInputError: its tensors are not what the plan wants; the message names the tensor, what was expected
             and what was found.
+        NotFoundError: REGION_NOT_FOUND.
     """
     # Slices: protobuf's containers are several times slower to iterate than lists.
     tensors: Sequence[ModelInferRequest.InferInputTensor] = request.inputs[:]
     raws: Sequence[bytes] = request.raw_input_contents[:]
-    if raws and len(raws) != len(tensors):
+    elsewhere = sum(map(_is_shared, tensors))
+    if raws and len(raws) != len(tensors) - elsewhere:
         raise InvalidInputError(
-            f"{len(raws)} raw_input_contents for {len(tensors)} inputs: expected one for each, in their order"
+            f"{len(raws)} raw_input_contents for {len(tensors) - elsewhere} inputs: expected one for each, in their order"
+            + (f" ({elsewhere} in shared memory have none)" if elsewhere else "")
         )
+    left = iter(raws)
     arrays: dict[str, NDArray[Any]] = {}
     typed = False
-    for index, tensor in enumerate(tensors):
+    for tensor in tensors:
         wanted = _wanted(tensor, plan.inputs, arrays)
         shape = tuple(tensor.shape[:])
         count = _count(wanted, shape)
         contents = tensor.contents if tensor.HasField("contents") else None
-        if raws:
+        if elsewhere and _is_shared(tensor):
+            flat = _from_region(shared, tensor, wanted, shape, count)
+        elif raws:
             if contents is not None and contents.ListFields():
                 raise InvalidInputError(
                     f"input {wanted.name!r}: it has typed contents beside raw_input_contents: expected one form for "
                     "all inputs"
                 )
-            flat = _from_raw(raws[index], wanted, shape, count)
+            flat = _from_raw(next(left), wanted, shape, count)
         else:
             flat = _from_typed(contents, wanted, shape, count)
             typed = typed or (contents is not None and bool(contents.ListFields()))
@@ -72,7 +94,22 @@ def take(request: ModelInferRequest, plan: Plan) -> Taken:
         missing = ", ".join(str(plan.inputs[name].spec) for name in plan.inputs if name not in arrays)
         raise InvalidInputError(f"missing: input {missing}")
     rows = arrays[plan.rows_of].shape[0] if plan.rows_of is not None else 1
-    return Taken(arrays, _outputs(request, plan) if request.outputs else None, typed, rows)
+    if not request.outputs:
+        return Taken(arrays, None, typed, rows)
+    outputs = _outputs(request, plan)
+    windows = {
+        asked.name: _window(shared, asked.parameters, f"output {asked.name!r}")
+        for asked in request.outputs
+        if _is_shared(asked)
+    }
+    return Taken(arrays, outputs, typed, rows, windows or None)
+
+
+def _is_shared(
+    tensor: ModelInferRequest.InferInputTensor | ModelInferRequest.InferRequestedOutputTensor,
+) -> bool:
+    parameters = tensor.parameters
+    return bool(parameters) and REGION in parameters
 
 
 def _wanted(
@@ -90,8 +127,6 @@ def _wanted(
         raise InvalidInputError(
             f"input {name!r}: datatype {tensor.datatype[:40]!r}, expected {wanted.datatype}", tensor=name
         )
-    if tensor.parameters and _SHARED_MEMORY in tensor.parameters:
-        raise _shared_memory(f"input {name!r}")
     return wanted
 
 
@@ -128,16 +163,49 @@ def _from_raw(raw: bytes, wanted: TensorPlan, shape: tuple[int, ...], count: int
         return strings_from_raw(raw, count, where=f"input {wanted.name!r}")
     size = wanted.dtype.itemsize
     if len(raw) != count * size:
-        raise InvalidInputError(
-            f"input {wanted.name!r}: {len(raw)} bytes, expected {count * size}: shape {_shown(shape)} of "
-            f"{wanted.datatype} with {size} bytes each",
-            tensor=wanted.name,
-        )
+        raise _misfit_bytes(len(raw), wanted, shape, count)
     if wanted.is_bool and raw.translate(None, b"\0\1"):
-        raise InvalidInputError(
-            f"input {wanted.name!r}: a BOOL element is neither 0 nor 1", tensor=wanted.name
-        )
+        raise _no_bool(wanted)
     return np.frombuffer(raw, dtype=wanted.dtype)
+
+
+def _misfit_bytes(found: int, wanted: TensorPlan, shape: tuple[int, ...], count: int) -> InvalidInputError:
+    size = wanted.dtype.itemsize
+    return InvalidInputError(
+        f"input {wanted.name!r}: {found} bytes, expected {count * size}: shape {_shown(shape)} of {wanted.datatype} with "
+        f"{size} bytes each",
+        tensor=wanted.name,
+    )
+
+
+def _no_bool(wanted: TensorPlan) -> InvalidInputError:
+    return InvalidInputError(f"input {wanted.name!r}: a BOOL element is neither 0 nor 1", tensor=wanted.name)
+
+
+def _from_region(
+    shared: Shared | None,
+    tensor: ModelInferRequest.InferInputTensor,
+    wanted: TensorPlan,
+    shape: tuple[int, ...],
+    count: int,
+) -> NDArray[Any]:
+    where = f"input {wanted.name!r}"
+    window = _window(shared, tensor.parameters, where)
+    if tensor.HasField("contents") and tensor.contents.ListFields():
+        raise InvalidInputError(
+            f"{where}: it has typed contents and lies in shared memory: expected one of them"
+        )
+    if wanted.is_bytes:
+        return strings_from_raw(window.read().tobytes(), count, where=where)
+    size = wanted.dtype.itemsize
+    # Before it is copied, and so before its size is believed.
+    if window.byte_size != count * size:
+        raise _misfit_bytes(window.byte_size, wanted, shape, count)
+    copy = window.read()
+    if wanted.is_bool and (copy > 1).any():
+        raise _no_bool(wanted)
+    copy.flags.writeable = False
+    return copy.view(wanted.dtype)
 
 
 def _from_typed(contents: Any, wanted: TensorPlan, shape: tuple[int, ...], count: int) -> NDArray[Any]:
@@ -193,17 +261,17 @@ def _outputs(request: ModelInferRequest, plan: Plan) -> tuple[str, ...]:
             )
         if asked.name in names:
             raise InvalidInputError(f"output {asked.name!r} is asked for twice")
-        if asked.parameters and _SHARED_MEMORY in asked.parameters:
-            raise _shared_memory(f"output {asked.name!r}")
         names.append(asked.name)
     return tuple(names)
 
 
-def _shared_memory(which: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{which}: parameter {_SHARED_MEMORY} is set, and shared memory is not enabled in this sidecar: send the "
-        "tensor in the request"
-    )
+def _window(shared: Shared | None, parameters: Mapping[str, InferParameter], where: str) -> Window:
+    if shared is None:
+        raise InvalidInputError(
+            f"{where}: parameter {REGION} is set, and shared memory is not enabled in this sidecar (--shared-memory): send "
+            "the tensor in the message"
+        )
+    return shared.window(parameters, where=where)
 
 
 def _shown(shape: tuple[int, ...]) -> str:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from model_sidecar.errors import InferenceFailedError
 from model_sidecar.rpc.elements import encoded_text, strings_to_raw
 from model_sidecar.rpc.plan import TensorPlan
+from model_sidecar.rpc.regions import Window
+from model_sidecar.rpc.shared_tensors import say
 from model_sidecar_client.wire.inference import ModelInferResponse
 
 
@@ -20,18 +22,26 @@ def give(
     wanted: Iterable[TensorPlan],
     *,
     typed: bool,
+    windows: Mapping[str, Window] | None = None,
 ) -> None:
     """Put the wanted outputs into the response, in that order; raw for all if one of them has no typed form.
 
+    Those that have a window in shared memory are put there instead. Each keeps an empty place among the raw contents, as
+    Triton's answers have it, so that these stay one for each output.
+
     Raises:
         InferenceFailedError: the model gave another type than its signature says, or not this output.
+        InvalidInputError: an output does not fit where it is to be put.
     """
     listed = list(wanted)
-    typed = typed and all(each.typed_list is not None for each in listed)
+    typed = typed and not windows and all(each.typed_list is not None for each in listed)
     for each in listed:
         array = array_of(arrays, each)
         tensor = response.outputs.add(name=each.name, datatype=each.datatype, shape=array.shape)
-        if typed:
+        if windows and (window := windows.get(each.name)) is not None:
+            say(tensor.parameters, window, window.write(strings_to_raw(array) if each.is_bytes else array))
+            response.raw_output_contents.append(b"")
+        elif typed:
             _fill(tensor.contents, array, each)
         else:
             response.raw_output_contents.append(strings_to_raw(array) if each.is_bytes else array.tobytes())
