@@ -13,10 +13,13 @@ from model_sidecar_client.channels import ChannelOptions, Metadata
 from model_sidecar_client.foreign import AsyncPredictions
 from model_sidecar_client.inference import Parameter, PredictCall, Signatures
 from model_sidecar_client.prediction_stream import PredictionStream
+from model_sidecar_client.sharing import Sharing
 from model_sidecar_client.tensors import Values
 from model_sidecar_client.transport import AsyncConnection
 from model_sidecar_client.truths import Feedback, FeedbackOutcome, FeedbackReport
 from model_sidecar_client.wire.services import FEEDBACK, INFERENCE
+
+_GOODBYE_S = 1.0  # as in `client`
 
 
 class AsyncClient:
@@ -27,10 +30,17 @@ class AsyncClient:
     """
 
     def __init__(
-        self, target: str, *, timeout_s: float = 5.0, metadata: Metadata = (), options: ChannelOptions = ()
+        self,
+        target: str,
+        *,
+        timeout_s: float = 5.0,
+        metadata: Metadata = (),
+        options: ChannelOptions = (),
+        shared_memory: bool | None = None,
     ) -> None:
         """The arguments are those of `Client`. It may be made outside of an event loop."""
         self._signatures = Signatures()
+        self._sharing = None if shared_memory is False else Sharing(target, must=shared_memory is True)
         self._connection = AsyncConnection(
             target, INFERENCE, FEEDBACK, timeout_s=timeout_s, metadata=metadata, options=options
         )
@@ -57,7 +67,7 @@ class AsyncClient:
             parameters=parameters,
         )
         return await self._connection.run(
-            inference.predict(call, self._signatures), timeout_s=timeout_s, metadata=metadata
+            inference.predict(call, self._signatures, self._sharing), timeout_s=timeout_s, metadata=metadata
         )
 
     def stream(self, model: str, *, metadata: Metadata | None = None) -> PredictionStream:
@@ -70,7 +80,7 @@ class AsyncClient:
             model: its name.
             metadata: gRPC metadata for the stream, besides the client's.
         """
-        return PredictionStream(self._connection, self._signatures, model, metadata)
+        return PredictionStream(self._connection, self._signatures, self._sharing, model, metadata)
 
     async def feedback(
         self,
@@ -129,6 +139,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """See `Client.close`."""
+        if self._sharing is not None:
+            await self._connection.run(self._sharing.end(), timeout_s=_GOODBYE_S)
         await self._connection.close()
 
     async def __aenter__(self) -> Self:

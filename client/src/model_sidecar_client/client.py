@@ -12,10 +12,14 @@ from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetada
 from model_sidecar_client.channels import ChannelOptions, Metadata
 from model_sidecar_client.foreign import Predictions
 from model_sidecar_client.inference import Parameter, PredictCall, Signatures
+from model_sidecar_client.sharing import Sharing
 from model_sidecar_client.tensors import Values
 from model_sidecar_client.transport import Connection
 from model_sidecar_client.truths import Feedback, FeedbackOutcome, FeedbackReport
 from model_sidecar_client.wire.services import FEEDBACK, INFERENCE
+
+# The sidecar sees by itself what is not told it in time.
+_GOODBYE_S = 1.0
 
 
 class Client:
@@ -30,7 +34,13 @@ class Client:
     """
 
     def __init__(
-        self, target: str, *, timeout_s: float = 5.0, metadata: Metadata = (), options: ChannelOptions = ()
+        self,
+        target: str,
+        *,
+        timeout_s: float = 5.0,
+        metadata: Metadata = (),
+        options: ChannelOptions = (),
+        shared_memory: bool | None = None,
     ) -> None:
         """Nothing is sent yet, so a sidecar that is not there shows at the first call.
 
@@ -39,8 +49,12 @@ class Client:
             timeout_s: the deadline of each call that names none.
             metadata: gRPC metadata sent with every call.
             options: further gRPC channel options; they win over ours.
+            shared_memory: whether tensors of a megabyte and more go through shared memory instead of messages. By default
+                they do where the sidecar is on this machine, offers it, and runs as the same user; False: never; True:
+                always, and NotSupportedError where that cannot be. Some of that memory is kept until the client is closed.
         """
         self._signatures = Signatures()
+        self._sharing = None if shared_memory is False else Sharing(target, must=shared_memory is True)
         self._connection = Connection(
             target, INFERENCE, FEEDBACK, timeout_s=timeout_s, metadata=metadata, options=options
         )
@@ -92,7 +106,7 @@ class Client:
             parameters=parameters,
         )
         return self._connection.run(
-            inference.predict(call, self._signatures), timeout_s=timeout_s, metadata=metadata
+            inference.predict(call, self._signatures, self._sharing), timeout_s=timeout_s, metadata=metadata
         )
 
     def feedback(
@@ -185,6 +199,8 @@ class Client:
 
     def close(self) -> None:
         """End the connection. Closing twice is fine; a client that is never closed warns with ResourceWarning."""
+        if self._sharing is not None:
+            self._connection.run(self._sharing.end(), timeout_s=_GOODBYE_S)
         self._connection.close()
 
     def __enter__(self) -> Self:

@@ -9,6 +9,8 @@ from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetada
 from model_sidecar_client.datatypes import DATATYPES
 from model_sidecar_client.errors import DeadlineError, InternalError, InvalidRequestError, UnavailableError
 from model_sidecar_client.exchange import Ask, Exchange, Pause, made
+from model_sidecar_client.regions import Region
+from model_sidecar_client.sharing import REGION, Sharing, content_of
 from model_sidecar_client.tensors import Tensor, Values, decode, decode_elements, encode
 from model_sidecar_client.wire import inference as wire
 
@@ -53,11 +55,14 @@ class Signatures:
         self._known[metadata.model, version] = metadata
 
 
-def predict(call: PredictCall, signatures: Signatures) -> Exchange[Prediction]:
+def predict(
+    call: PredictCall, signatures: Signatures, sharing: Sharing | None = None
+) -> Exchange[Prediction]:
     """Ask for one prediction, first for what the model takes if that is not known yet.
 
     What is remembered may be of a version that is no longer live. So when it leads to an InvalidRequestError, here or
-    in the sidecar, it is asked for again, and if the model now takes something else, so is the prediction.
+    in the sidecar, it is asked for again, and if the model now takes something else, so is the prediction. Large tensors go
+    through shared memory where `sharing` finds a way.
 
     Raises:
         InvalidRequestError: inputs without names; nothing was sent.
@@ -72,14 +77,14 @@ def predict(call: PredictCall, signatures: Signatures) -> Exchange[Prediction]:
     signature = signatures.get(call.model, call.version)
     if signature is None:
         signature = yield from _learn(call, signatures)
-        return (yield from _infer(call, signature))
+        return (yield from _infer(call, signature, sharing))
     try:
-        return (yield from _infer(call, signature))
+        return (yield from _infer(call, signature, sharing))
     except InvalidRequestError:
         newer = yield from _learn(call, signatures)
         if newer.inputs == signature.inputs:
             raise
-    return (yield from _infer(call, newer))
+    return (yield from _infer(call, newer, sharing))
 
 
 def model_metadata(model: str, version: str = "") -> Exchange[ModelMetadata]:
@@ -145,13 +150,25 @@ def _learn(call: PredictCall, signatures: Signatures) -> Exchange[ModelMetadata]
     return metadata
 
 
-def _infer(call: PredictCall, signature: ModelMetadata) -> Exchange[Prediction]:
-    reply = yield Ask("ModelInfer", infer_request(call, signature))
+def _infer(call: PredictCall, signature: ModelMetadata, sharing: Sharing | None) -> Exchange[Prediction]:
+    request, inputs = _described(call, signature)
+    if sharing is None:
+        reply = yield Ask("ModelInfer", _with_contents(request, inputs, call))
+        return prediction(reply)
+    key = call.model, call.version, tuple((each.name, each.shape) for each in inputs)
+    known = [spec.name for spec in signature.outputs]
+    shared = sharing.worth(key, inputs, asked=call.outputs or (), known=known)
+    if shared is not None:
+        answer = yield from sharing.infer(request, shared, prediction)
+        if answer is not None:
+            return answer
+    reply = yield Ask("ModelInfer", _with_contents(request, inputs, call))
+    sharing.learn(key, reply)
     return prediction(reply)
 
 
-def infer_request(call: PredictCall, signature: ModelMetadata) -> wire.ModelInferRequest:
-    """The request for this call, with raw contents.
+def _described(call: PredictCall, signature: ModelMetadata) -> tuple[wire.ModelInferRequest, list[Tensor]]:
+    """The request for this call without contents and outputs, and its inputs.
 
     A model whose metadata name no inputs (a stand-in) takes any, with datatypes derived from the values.
 
@@ -164,10 +181,8 @@ def infer_request(call: PredictCall, signature: ModelMetadata) -> wire.ModelInfe
         model_version=call.version,
         id=call.request_id,
         parameters={name: _parameter(name, value) for name, value in (call.parameters or {}).items()},
-        outputs=[
-            made(wire.ModelInferRequest.InferRequestedOutputTensor, name=name) for name in call.outputs or ()
-        ],
     )
+    inputs = []
     takes = {spec.name: spec.datatype for spec in signature.inputs}
     for name, values in call.inputs.items():
         if takes and name not in takes:
@@ -184,17 +199,27 @@ def infer_request(call: PredictCall, signature: ModelMetadata) -> wire.ModelInfe
             wire.ModelInferRequest.InferInputTensor, name=name, datatype=tensor.datatype, shape=tensor.shape
         )
         request.inputs.append(described)
-        request.raw_input_contents.append(tensor.raw)
+        inputs.append(tensor)
+    return request, inputs
+
+
+def _with_contents(
+    request: wire.ModelInferRequest, inputs: Iterable[Tensor], call: PredictCall
+) -> wire.ModelInferRequest:
+    request.raw_input_contents.extend(bytes(each.raw) for each in inputs)
+    request.outputs.extend(
+        made(wire.ModelInferRequest.InferRequestedOutputTensor, name=name) for name in call.outputs or ()
+    )
     return request
 
 
-def prediction(reply: wire.ModelInferResponse) -> Prediction:
-    """The prediction in a response, whether its contents are raw or typed.
+def prediction(reply: wire.ModelInferResponse, region: Region | None = None) -> Prediction:
+    """The prediction in a response, whether its contents are raw or typed, or lie in this region.
 
     Raises:
         InternalError: a response that contradicts itself.
     """
-    outputs = tensors_of(reply.outputs, reply.raw_output_contents)
+    outputs = tensors_of(reply.outputs, reply.raw_output_contents, region)
     return Prediction(
         outputs=outputs,
         version=reply.model_version,
@@ -207,8 +232,10 @@ def prediction(reply: wire.ModelInferResponse) -> Prediction:
     )
 
 
-def tensors_of(described: Iterable[DescribedTensor], raw: Sequence[bytes]) -> dict[str, Values]:
-    """The values of a message's tensors, by name, whether its contents are raw or typed.
+def tensors_of(
+    described: Iterable[DescribedTensor], raw: Sequence[bytes], region: Region | None = None
+) -> dict[str, Values]:
+    """The values of a message's tensors, by name, whether its contents are raw or typed, or lie in this region.
 
     Raises:
         InternalError: a message that contradicts itself.
@@ -218,7 +245,13 @@ def tensors_of(described: Iterable[DescribedTensor], raw: Sequence[bytes]) -> di
         raise InternalError(f"malformed message: {len(raw)} raw contents for {len(tensors)} tensors")
     values = {}
     for index, tensor in enumerate(tensors):
-        if raw:
+        if region is not None and REGION in tensor.parameters:
+            try:
+                content = content_of(tensor.parameters, region)
+            except ValueError as error:
+                raise InternalError(f"malformed message: tensor {tensor.name!r}: {error}") from error
+            values[tensor.name] = decode(Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), content))
+        elif raw:
             values[tensor.name] = decode(
                 Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), raw[index])
             )

@@ -11,6 +11,7 @@ from model_sidecar_client.answers import Prediction
 from model_sidecar_client.channels import Metadata
 from model_sidecar_client.inference import Parameter, PredictCall, Signatures
 from model_sidecar_client.pipes import Pipe
+from model_sidecar_client.sharing import Sharing
 from model_sidecar_client.tensors import Values
 from model_sidecar_client.transport import AsyncConnection
 
@@ -26,10 +27,16 @@ class PredictionStream:
     """
 
     def __init__(
-        self, connection: AsyncConnection, signatures: Signatures, model: str, metadata: Metadata | None
+        self,
+        connection: AsyncConnection,
+        signatures: Signatures,
+        sharing: Sharing | None,
+        model: str,
+        metadata: Metadata | None,
     ) -> None:
         self._connection = connection
         self._signatures = signatures
+        self._sharing = sharing
         self._model = model
         self._metadata = metadata
         self._pipe: Pipe | None = None
@@ -61,7 +68,7 @@ class PredictionStream:
             parameters=parameters,
         )
         return await self._connection.run(
-            inference.predict(call, self._signatures),
+            inference.predict(call, self._signatures, self._sharing),
             timeout_s=timeout_s,
             metadata=self._metadata,
             pipe=self._pipe,

@@ -32,18 +32,24 @@ from model_sidecar_client.errors import InternalError, InvalidRequestError
 from model_sidecar_client.nested import RaggedError, flattened, nested
 from model_sidecar_client.packing import UnfitError, converted, from_upper_halves, packed
 
+# A copy of less costs nothing beside what else a call does.
+_VIEWED_BYTES = 64 << 10
+
 # numpy.ndarray where numpy is importable, nested lists elsewhere. A union would make every caller narrow it.
 Values = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor as the wire has it: its elements' bytes in row-major order, little-endian."""
+    """A tensor as the wire has it: its elements' bytes in row-major order, little-endian.
+
+    A large one's `raw` may be a view of what it was made from, to be copied before anything else happens.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    raw: bytes
+    raw: bytes | memoryview
 
 
 @cache
@@ -74,16 +80,17 @@ def encode(name: str, values: Values, datatype: str | None) -> Tensor:
     if view is None or buffer is None:
         return _encode_elements(name, values, wanted)
     found = DATATYPES[buffer]
-    raw = view.tobytes()
     if _is_big_endian(view):
-        raw = _swapped(raw, view.itemsize)
+        raw: bytes | memoryview = _swapped(view.tobytes(), view.itemsize)
+    else:
+        raw = _row(view)
     if wanted and wanted is not found:
         if not _stands_for(found, wanted):
             raise _mismatch(
                 name, f"{buffer} ({type(values).__name__})", f"{wanted.name} ({_names(wanted.takes)})"
             )
         try:
-            raw = converted(raw, found, wanted, numpy_if_there())
+            raw = converted(bytes(raw), found, wanted, numpy_if_there())
         except UnfitError as error:
             raise _mismatch(name, str(error), f"what {wanted.name} can hold") from None
     return Tensor(name, (wanted or found).name, tuple(view.shape or ()), raw)
@@ -104,13 +111,13 @@ def decode(tensor: Tensor) -> Values:
         )
     np = numpy_if_there()
     if np is None:
-        raw = tensor.raw if datatype.name != "BF16" else from_upper_halves(tensor.raw)
+        raw = bytes(tensor.raw) if datatype.name != "BF16" else from_upper_halves(bytes(tensor.raw))
         return nested(tensor.shape, struct.unpack(f"<{count}{datatype.code}", raw))
     if datatype.name == "BF16":
         bits = np.frombuffer(tensor.raw, "<u2").astype("<u4") << 16
         return bits.view("<f4").reshape(tensor.shape)
-    # Through a bytearray, because an array over bytes would be read-only.
-    return np.frombuffer(bytearray(tensor.raw), "<" + datatype.code).reshape(tensor.shape)
+    # A copy, because an array over bytes would be read-only.
+    return np.frombuffer(tensor.raw, "<" + datatype.code).reshape(tensor.shape).copy()
 
 
 def decode_elements(name: str, datatype: str, shape: Sequence[int], elements: Sequence[Any]) -> Values:
@@ -184,13 +191,14 @@ def _stands_for(found: Datatype, wanted: Datatype) -> bool:
 def _split_bytes(tensor: Tensor, count: int) -> list[bytes]:
     """The elements of BYTES contents; every length is checked against what is there."""
     elements: list[bytes] = []
-    at, end = 0, len(tensor.raw)
+    raw = bytes(tensor.raw)
+    at, end = 0, len(raw)
     while at < end:
-        length = int.from_bytes(tensor.raw[at : at + 4], "little")
+        length = int.from_bytes(raw[at : at + 4], "little")
         at += 4
         if at + length > end:
             raise _malformed(tensor.name, f"an element of {length} bytes", f"at most {max(end - at, 0)}")
-        elements.append(tensor.raw[at : at + length])
+        elements.append(raw[at : at + length])
         at += length
     if len(elements) != count:
         raise _malformed(tensor.name, f"{len(elements)} elements", f"{count} for {tensor.shape}")
@@ -216,6 +224,16 @@ def _received(name: str, datatype: str, shape: Sequence[int]) -> tuple[Datatype,
     if datatype not in DATATYPES or any(size < 0 for size in shape):
         raise _malformed(name, f"{datatype!r} of shape {tuple(shape)}", "a datatype and a shape")
     return DATATYPES[datatype], prod(shape)
+
+
+def _row(view: memoryview) -> bytes | memoryview:
+    """A view's bytes in row-major order; not copied where they are many and lie so already."""
+    if view.nbytes >= _VIEWED_BYTES and view.c_contiguous:
+        try:
+            return view.cast("B")
+        except TypeError:
+            pass  # a format that memoryview does not know by this name, such as one that says little-endian
+    return view.tobytes()
 
 
 def _is_big_endian(view: memoryview) -> bool:

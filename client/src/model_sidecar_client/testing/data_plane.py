@@ -142,4 +142,4 @@ def _add(response: wire.ModelInferResponse, tensor: Tensor, *, is_typed: bool) -
     if is_typed and field:
         getattr(output.contents, field).extend(flattened(decode(tensor))[1])
     else:
-        response.raw_output_contents.append(tensor.raw)
+        response.raw_output_contents.append(bytes(tensor.raw))
