@@ -106,6 +106,7 @@ class Plane:
         site: Site = ECHO,
         notes: Notes | None = None,
         feedback: AioFeedback | None = None,
+        shared_memory: bool = False,
     ) -> None:
         self.site = site
         self.released: list[Model] = []
@@ -129,6 +130,7 @@ class Plane:
             meters=self.meters,
             software="0.1.0",
             notes=notes,
+            shared_memory=shared_memory,
         )
         self.server = DataServer(
             inference,

@@ -71,6 +71,7 @@ class Region:
     def close(self) -> None:
         """Give it up. The sidecar forgets it at the next registration by anybody, if nobody tells it before."""
         self.drop_name()
+        self._memory = memoryview(b"")  # a mapping holds the object, and its lock, as a descriptor does
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

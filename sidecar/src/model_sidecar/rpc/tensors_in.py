@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.errors import InvalidInputError
+from model_sidecar.errors import InvalidInputError, Reason
 from model_sidecar.rpc.elements import strings, strings_from_raw, text
 from model_sidecar.rpc.plan import Plan, TensorPlan
 from model_sidecar.rpc.regions import Window
@@ -269,7 +269,8 @@ def _window(shared: Shared | None, parameters: Mapping[str, InferParameter], whe
     if shared is None:
         raise InvalidInputError(
             f"{where}: parameter {REGION} is set, and shared memory is not enabled in this sidecar (--shared-memory): send "
-            "the tensor in the message"
+            "the tensor in the message",
+            reason=Reason.REGION_INVALID,
         )
     return shared.window(parameters, where=where)
 
