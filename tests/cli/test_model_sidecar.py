@@ -190,6 +190,7 @@ SERVE = {
     "poll-interval": "250ms",
     "file-events": False,
     "max-message": 1024,
+    "shared-memory": True,
     "allow-external-data": True,
     "swap-mode": "unload-first",
     "load-timeout": "90s",

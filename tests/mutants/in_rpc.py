@@ -6,6 +6,7 @@ from mutants.mutant import Mutant
 
 _OVERLOAD = "rpc/test_overload.py::"
 _STREAMS = "rpc/test_streams.py::"
+_SHARED = "rpc/test_shared_memory.py::"
 _METERS = "telemetry/test_meters.py::"
 _UNFIT = "rpc/test_convert.py::test_what_does_not_fit_is_refused_by_name"
 
@@ -279,5 +280,58 @@ MUTANTS = (
         find="        # Once: a broken meter fails on every request.\n",
         replace="        raise error\n",
         tests=("rpc/test_inference.py::test_a_failing_meter_fails_no_request",),
+    ),
+    Mutant(
+        name="region-is-mapped",
+        why="A caller who cuts off his shared memory ends the sidecar with SIGBUS.",
+        file="rpc/shared_objects.py",
+        find="            count = os.preadv(self._descriptor, [left], at)\n",
+        replace=(
+            "            import mmap\n\n"
+            "            with mmap.mmap(self._descriptor, at + len(left)) as mapped:\n"
+            "                left[:] = mapped[at : at + len(left)]\n"
+            "            count = len(left)\n"
+        ),
+        tests=("integration/test_shared_memory.py::test_a_region_cut_off_in_a_loop_kills_nobody",),
+    ),
+    Mutant(
+        name="region-without-bounds",
+        why="A request reads and writes an object beyond the region that was registered of it.",
+        file="rpc/regions.py",
+        find="if offset < 0 or byte_size < 0 or offset + byte_size > region.byte_size:",
+        replace="if False:",
+        tests=(_SHARED + "test_a_tensor_lies_within_its_region",),
+    ),
+    Mutant(
+        name="output-makes-a-region-longer",
+        why="An answer is written beyond the end of an object that its owner has cut off, and nobody is told.",
+        file="rpc/regions.py",
+        find="if self.region.object.size() < self._at + size:",
+        replace="if False:",
+        tests=(_SHARED + "test_a_region_that_was_cut_off_fails_its_request_alone",),
+    ),
+    Mutant(
+        name="region-behind-a-link",
+        why="A link in the folder of shared memory leads a caller to any file that the sidecar may write.",
+        file="rpc/shared_objects.py",
+        find=" | os.O_NOFOLLOW",
+        replace="",
+        tests=(_SHARED + "test_a_key_that_names_something_else_is_refused",),
+    ),
+    Mutant(
+        name="copy-used-again-too-soon",
+        why="A tensor from shared memory becomes another caller's while the model works on it.",
+        file="rpc/copies.py",
+        find="        weakref.finalize(array, self._give_back, memory).atexit = False\n",
+        replace="        self._give_back(memory)\n",
+        tests=(_SHARED + "test_many_at_once_do_not_see_each_others_tensors",),
+    ),
+    Mutant(
+        name="region-read-on-the-loop",
+        why="A small message that names a large region holds up every caller while it is copied.",
+        file="rpc/predictions.py",
+        find=" and call.size <= _PARSED_INLINE_BYTES:",
+        replace=":",
+        tests=(_SHARED + "test_a_large_region_is_read_in_a_lane",),
     ),
 )

@@ -49,7 +49,7 @@ class Client:
             timeout_s: the deadline of each call that names none.
             metadata: gRPC metadata sent with every call.
             options: further gRPC channel options; they win over ours.
-            shared_memory: whether tensors of a megabyte and more go through shared memory instead of messages. By default
+            shared_memory: whether tensors of half a mebibyte and more go through shared memory instead of messages. By default
                 they do where the sidecar is on this machine, offers it, and runs as the same user; False: never; True:
                 always, and NotSupportedError where that cannot be. Some of that memory is kept until the client is closed.
         """

@@ -33,7 +33,7 @@ EXTENSION = "system_shared_memory"
 REGION, OFFSET, BYTE_SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 
 # From here on it is faster than a message (benchmarks/shared_memory.py).
-LEAST_BYTES = 1 << 20
+LEAST_BYTES = 512 << 10
 # Of a prediction that goes this way, what is smaller still travels in the message.
 _LEAST_TENSOR_BYTES = 64 << 10
 # As wide as any vector of any processor: neither side copies faster or slower for where a tensor begins.
@@ -41,6 +41,8 @@ _ALIGNED = 64
 # Who said no may be another by then.
 _ASK_AGAIN_S = 60.0
 _REMEMBERED = 256
+# What would have become of the prediction, too.
+_OF_THE_WAY = (CallCancelledError, DeadlineError, NotReachableError)
 
 Key = tuple[str, str, tuple[tuple[str, tuple[int, ...]], ...]]
 """A model, the version asked for, and the shapes of its inputs."""
@@ -183,7 +185,7 @@ class Sharing:
                 ),
             )
             registered = True
-        except (CallCancelledError, DeadlineError, NotReachableError):
+        except _OF_THE_WAY:
             raise
         except SidecarError:
             self._offered, self._ask_at = False, time.monotonic() + _ASK_AGAIN_S
@@ -200,7 +202,9 @@ class Sharing:
             try:
                 reply: wire.ServerMetadataResponse = yield Ask("ServerMetadata", wire.ServerMetadataRequest())
                 self._offered = EXTENSION in reply.extensions
-            except NotSupportedError:
+            except _OF_THE_WAY:
+                raise
+            except SidecarError:
                 self._offered = False
             self._ask_at = time.monotonic() + _ASK_AGAIN_S
         return self._offered
