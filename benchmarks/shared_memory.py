@@ -3,8 +3,8 @@
     python benchmarks/shared_memory.py [--fast]
 
 Both ways take turns in one run, through `Client` in this process, against one sidecar in a process of its own; the copies
-into the region and out of it count. "in" is a model that looks at four elements of each row, "echo" one that gives all of them
-back. Each line is the median of the rounds' ratios, with the least and the greatest, and the medians of both ways. Fails
+into the region and out of it count. "in" is a model that looks at four elements of each row, "in place" the same with an array
+that was filled in shared memory (`Client.shared_array`), "echo" a model that gives all of them back. Each line is the median of the rounds' ratios, with the least and the greatest, and the medians of both ways. Fails
 where a tensor of 16 MiB or more gains less than 20 times.
 """
 
@@ -35,6 +35,9 @@ VERSION = "2024.01.10.prod"
 MEBIBYTES = (1, 16, 64)
 GOAL, GOAL_FROM_MIB = 20.0, 16
 TIMEOUT_S = 60.0
+
+Rows = NDArray[np.float32]
+
 _WIDTH = 1 << 18
 """Elements of a row, which is a mebibyte."""
 # A message has a little more than its tensor.
@@ -46,7 +49,7 @@ class Line:
     """One size, one direction.
 
     Attributes:
-        kind: "in" or "echo".
+        kind: "in", "in place" or "echo".
         mebibytes: of the tensor.
         message_s: seconds of a call by message, round by round.
         region_s: seconds of a call by region, round by round.
@@ -81,27 +84,32 @@ def measure(*, fast: bool = False) -> list[Line]:
                 Client(sidecar.data, shared_memory=True, timeout_s=TIMEOUT_S) as by_region,
             ):
                 for mebibytes in MEBIBYTES:
-                    rounds = 3 if fast else max(15, 120 // mebibytes)
-                    lines.append(_line(kind, mebibytes, by_message, by_region, rounds=rounds))
+                    rounds = 3 if fast else max(11, 96 // mebibytes)
+                    rows = np.random.default_rng(mebibytes).random((mebibytes, _WIDTH), np.float32)
+                    lines.append(_line(kind, by_message, by_region, rows, rows, rounds=rounds))
+                    if kind == "in":
+                        with by_region.shared_array(rows.shape) as placed:
+                            placed[...] = rows
+                            lines.append(
+                                _line("in place", by_message, by_region, rows, placed, rounds=rounds)
+                            )
     return lines
 
 
-def _line(kind: str, mebibytes: int, by_message: Client, by_region: Client, *, rounds: int) -> Line:
-    rows = np.random.default_rng(mebibytes).random((mebibytes, _WIDTH), np.float32)
-    for client in (by_message, by_region, by_region, by_region):  # the first tells how large the answers are
-        _asked_s(client, rows)
-    measured: list[tuple[float, float]] = []
+def _line(kind: str, by_message: Client, by_region: Client, sent: Rows, laid: Rows, *, rounds: int) -> Line:
+    for _ in range(3):  # the first tells how large the answers are
+        _asked_s(by_region, laid)
+    _asked_s(by_message, sent)
+    message_s: list[float] = []
+    region_s: list[float] = []
+    ways = ((message_s, by_message, sent), (region_s, by_region, laid))
     for number in range(rounds):
-        if number % 2:
-            region_s, message_s = _asked_s(by_region, rows), _asked_s(by_message, rows)
-        else:
-            message_s, region_s = _asked_s(by_message, rows), _asked_s(by_region, rows)
-        measured.append((message_s, region_s))
-    message, region = zip(*measured, strict=True)
-    return Line(kind, mebibytes, message, region)
+        for took_s, client, rows in ways if number % 2 else ways[::-1]:
+            took_s.append(_asked_s(client, rows))
+    return Line(kind, len(sent), tuple(message_s), tuple(region_s))
 
 
-def _asked_s(client: Client, rows: NDArray[np.float32]) -> float:
+def _asked_s(client: Client, rows: Rows) -> float:
     begun = time.perf_counter()
     answer = client.predict(MODEL, {"raw": rows}).outputs["y"]
     took_s = time.perf_counter() - begun
@@ -123,7 +131,7 @@ def _first_four() -> bytes:
 def table(lines: Iterable[Line]) -> str:
     """The lines for people."""
     return "\n".join(
-        f"{line.kind:>4} {line.mebibytes:>3} MiB: {statistics.median(line.message_s) * 1e3:7.1f} ms by message, "
+        f"{line.kind:>8} {line.mebibytes:>3} MiB: {statistics.median(line.message_s) * 1e3:7.1f} ms by message, "
         f"{statistics.median(line.region_s) * 1e3:6.1f} ms by region: {line.ratio:5.1f} times "
         f"({min(line.ratios):.1f} to {max(line.ratios):.1f}, {len(line.ratios)} rounds)"
         for line in lines

@@ -128,6 +128,26 @@ def test_the_client_uses_it_by_itself(yard: Yard) -> None:
         assert regions_of(sidecar) == {}
 
 
+def test_an_array_is_filled_in_place(yard: Yard) -> None:
+    """An array of the client's own shared memory is not copied, nor a part of it; behind its block it is one like any other."""
+    with serving(yard, A, ON) as sidecar, Client(sidecar.data, timeout_s=30) as client:
+        with client.shared_array((4, WIDTH)) as rows:
+            for number in range(3):
+                rows[...] = np.arange(4)[:, None] + number
+                part = client.predict(MODEL, {"raw": rows[1:3]}).outputs["y"]
+                np.testing.assert_array_equal(part[:, 0], [number + 1, number + 2])
+            sizes = sorted(size for _key, _offset, size in regions_of(sidecar).values())
+            assert sizes == [2 * MIB, 4 * MIB], "room for the answer, and the array"
+            sidecar.kill()
+            sidecar.start().wait_ready()
+            np.testing.assert_array_equal(client.predict(MODEL, {"raw": rows}).outputs["y"], rows)
+        rows[...] = 5
+        np.testing.assert_array_equal(client.predict(MODEL, {"raw": rows}).outputs["y"], rows)
+    with serving(yard, A) as plain, Client(plain.data) as client, client.shared_array((2, WIDTH)) as rows:
+        rows[...] = 7
+        np.testing.assert_array_equal(client.predict(MODEL, {"raw": rows}).outputs["y"], rows)
+
+
 def test_threads_and_tasks_have_regions_of_their_own(yard: Yard) -> None:
     """Many at once, of a synchronous client, an asynchronous one and a stream, each get their own answers."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from model_sidecar_client import feedback, inference
 from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetadata
@@ -69,6 +70,10 @@ class AsyncClient:
         return await self._connection.run(
             inference.predict(call, self._signatures, self._sharing), timeout_s=timeout_s, metadata=metadata
         )
+
+    def shared_array(self, shape: Sequence[int], dtype: Any = "float32") -> AbstractContextManager[Values]:
+        """See `Client.shared_array`: a plain `with`."""
+        return (self._sharing or Sharing("", must=False)).array(shape, dtype)
 
     def stream(self, model: str, *, metadata: Metadata | None = None) -> PredictionStream:
         """A stream of predictions, faster than calls where many are asked for.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from model_sidecar_client import feedback, inference
 from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetadata
@@ -108,6 +109,18 @@ class Client:
         return self._connection.run(
             inference.predict(call, self._signatures, self._sharing), timeout_s=timeout_s, metadata=metadata
         )
+
+    def shared_array(self, shape: Sequence[int], dtype: Any = "float32") -> AbstractContextManager[Values]:
+        """An array to be filled in place, that lies in shared memory where the sidecar offers that (`shared_memory` above).
+
+            with client.shared_array((16, 224, 224, 3), np.uint8) as images:
+                camera.read_into(images)
+                answer = client.predict("detector", {"images": images})
+
+        To predict with it, or with a part of it that lies in one piece, copies nothing here, if it is of the model's
+        datatype. Behind the block it is an array like any other. It needs numpy.
+        """
+        return (self._sharing or Sharing("", must=False)).array(shape, dtype)
 
     def feedback(
         self,

@@ -9,8 +9,9 @@ from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetada
 from model_sidecar_client.datatypes import DATATYPES
 from model_sidecar_client.errors import DeadlineError, InternalError, InvalidRequestError, UnavailableError
 from model_sidecar_client.exchange import Ask, Exchange, Pause, made
+from model_sidecar_client.laying import REGION, content_of
 from model_sidecar_client.regions import Region
-from model_sidecar_client.sharing import REGION, Sharing, content_of
+from model_sidecar_client.sharing import Sharing
 from model_sidecar_client.tensors import Tensor, Values, decode, decode_elements, encode
 from model_sidecar_client.wire import inference as wire
 
@@ -152,18 +153,16 @@ def _learn(call: PredictCall, signatures: Signatures) -> Exchange[ModelMetadata]
 
 def _infer(call: PredictCall, signature: ModelMetadata, sharing: Sharing | None) -> Exchange[Prediction]:
     request, inputs = _described(call, signature)
-    if sharing is None:
-        reply = yield Ask("ModelInfer", _with_contents(request, inputs, call))
-        return prediction(reply)
-    key = call.model, call.version, tuple((each.name, each.shape) for each in inputs)
-    known = [spec.name for spec in signature.outputs]
-    shared = sharing.worth(key, inputs, asked=call.outputs or (), known=known)
-    if shared is not None:
-        answer = yield from sharing.infer(request, shared, prediction)
-        if answer is not None:
-            return answer
+    if sharing is not None:
+        known = (spec.name for spec in signature.outputs)
+        shared = sharing.worth(call.model, call.version, inputs, asked=call.outputs or (), known=known)
+        if shared is not None:
+            answer = yield from sharing.infer(request, shared, prediction)
+            if answer is not None:
+                return answer
     reply = yield Ask("ModelInfer", _with_contents(request, inputs, call))
-    sharing.learn(key, reply)
+    if sharing is not None:
+        sharing.learn(call.model, call.version, inputs, reply)
     return prediction(reply)
 
 

@@ -18,6 +18,10 @@ _GRAIN = 1 << 20
 _MOST = 8
 _MOST_IDLE = 4
 
+# Other systems have neither flock nor posix_fallocate.
+NO_REGION = (OSError, ImportError, AttributeError)
+"""What making one raises where there can be none."""
+
 
 class Region:
     """One object, mapped. It has one user at a time."""
@@ -26,7 +30,7 @@ class Region:
         """Make an object of at least `size` bytes that only this user may open.
 
         Raises:
-            OSError: this machine has no shared memory, or not so much.
+            NO_REGION: this machine has no shared memory, or not so much.
         """
         import fcntl  # not everywhere
 
@@ -113,7 +117,7 @@ class Pool:
             small.close()
         try:
             return Region(size)
-        except (OSError, ImportError, AttributeError):
+        except NO_REGION:
             self._lost()
             return None
 

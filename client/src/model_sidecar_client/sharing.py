@@ -8,9 +8,9 @@ message instead, or into a new region; nobody is told but who asked for shared m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from model_sidecar_client.channels import is_local
 from model_sidecar_client.errors import (
@@ -23,52 +23,33 @@ from model_sidecar_client.errors import (
     SidecarError,
 )
 from model_sidecar_client.exchange import Ask, Exchange
-from model_sidecar_client.regions import Pool, Region
-from model_sidecar_client.tensors import Tensor
+from model_sidecar_client.laying import (
+    LEAST_TENSOR_BYTES,
+    Held,
+    InPlace,
+    Key,
+    Shared,
+    address,
+    is_large,
+    laid,
+    room,
+    size_of,
+)
+from model_sidecar_client.regions import NO_REGION, Pool, Region
+from model_sidecar_client.tensors import Tensor, numpy_if_there
 from model_sidecar_client.wire import inference as wire
 
 T = TypeVar("T")
 
 EXTENSION = "system_shared_memory"
-REGION, OFFSET, BYTE_SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 
 # From here on it is faster than a message (benchmarks/shared_memory.py).
 LEAST_BYTES = 512 << 10
-# Of a prediction that goes this way, what is smaller still travels in the message.
-_LEAST_TENSOR_BYTES = 64 << 10
-# As wide as any vector of any processor: neither side copies faster or slower for where a tensor begins.
-_ALIGNED = 64
 # Who said no may be another by then.
 _ASK_AGAIN_S = 60.0
 _REMEMBERED = 256
 # What would have become of the prediction, too.
 _OF_THE_WAY = (CallCancelledError, DeadlineError, NotReachableError)
-
-Key = tuple[str, str, tuple[tuple[str, tuple[int, ...]], ...]]
-"""A model, the version asked for, and the shapes of its inputs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
-    """A prediction that is worth it.
-
-    Attributes:
-        key: what its outputs' sizes are remembered by.
-        inputs: the tensors, in the request's order.
-        outputs: how large those outputs were last time that go through shared memory, by name.
-        asked: all outputs that are wanted, by name; empty for all.
-    """
-
-    key: Key
-    inputs: Sequence[Tensor]
-    outputs: Mapping[str, int]
-    asked: Sequence[str]
-
-    @property
-    def size(self) -> int:
-        """The bytes of a region that it takes."""
-        sizes = [len(each.raw) for each in self.inputs if _is_large(each)] + list(self.outputs.values())
-        return sum(map(_aligned, sizes))
 
 
 class Sharing:
@@ -80,44 +61,76 @@ class Sharing:
         self._may = self._must or is_local(target)
         self._target = target
         self._pool = Pool()
-        self._ask_at = 0.0 if self._may else float("inf")  # monotonic: not offered before
+        self._ask_at = 0.0  # monotonic: not offered before
         self._offered = False
         self._outputs: dict[Key, Mapping[str, int] | None] = {}
+        self._held: tuple[Held, ...] = ()
 
     def worth(
-        self, key: Key, inputs: Sequence[Tensor], *, asked: Sequence[str], known: Iterable[str]
+        self,
+        model: str,
+        version: str,
+        inputs: Sequence[Tensor],
+        *,
+        asked: Sequence[str],
+        known: Iterable[str],
     ) -> Shared | None:
         """This prediction as one that goes through shared memory, or None where a message is the better way.
 
         Args:
-            key: of the model and the inputs' shapes.
+            model: its name.
+            version: as it is asked for.
             inputs: as they would be sent.
             asked: the outputs that are wanted; empty for all.
             known: all outputs of the model.
         """
         if not self._may:
             return None
-        outputs = self._outputs.get(key) or {}
+        total = sum(len(each.raw) for each in inputs if is_large(each))
+        if total < LEAST_BYTES and not self._outputs:
+            return None
+        key = _key(model, version, inputs)
         names = list(asked or known)
-        outputs = {name: size for name, size in outputs.items() if name in names}
-        shared = Shared(key=key, inputs=inputs, outputs=outputs, asked=names if outputs else asked)
-        return shared if shared.size >= LEAST_BYTES else None
+        sizes = self._outputs.get(key) or {}
+        outputs = {name: size for name, size in sizes.items() if name in names}
+        if total + sum(outputs.values()) < LEAST_BYTES:
+            return None
+        return Shared(key=key, inputs=inputs, outputs=outputs, asked=names if outputs else asked)
 
-    def learn(self, key: Key, reply: wire.ModelInferResponse) -> None:
-        """Remember how large the outputs of such a prediction are."""
-        if not self._may or self._outputs.get(key, {}) is None:
+    def learn(
+        self, model: str, version: str, inputs: Sequence[Tensor], reply: wire.ModelInferResponse
+    ) -> None:
+        """Remember how large the outputs of such a prediction are, which went as a message."""
+        if self._may and sum(map(len, reply.raw_output_contents)) >= LEAST_BYTES:
+            self._learn(_key(model, version, inputs), reply)
+
+    @contextmanager
+    def array(self, shape: Sequence[int], dtype: Any) -> Iterator[Any]:
+        """An array in a region of its own, for as long as the context lasts; anywhere else where that cannot be.
+
+        Raises:
+            NotSupportedError: there is no numpy here.
+        """
+        np = numpy_if_there()
+        if np is None:
+            raise NotSupportedError("an array in shared memory needs numpy, which is not installed here")
+        array = np.empty(shape, dtype)
+        held = self._hold(np, array.nbytes) if self._may and array.nbytes else None
+        if held is None:
+            yield array
             return
-        contents = zip(reply.outputs, reply.raw_output_contents, strict=False)
-        sizes = {tensor.name: _size(tensor.parameters, raw) for tensor, raw in contents}
-        large = {name: size for name, size in sizes.items() if size >= _LEAST_TENSOR_BYTES}
-        if sum(large.values()) >= LEAST_BYTES and self._outputs.get(key) != large:
-            self._remember(key, large)
+        self._held = (*self._held, held)
+        try:
+            yield np.frombuffer(held.region.get(0, array.nbytes), array.dtype).reshape(array.shape)
+        finally:
+            self._held = tuple(each for each in self._held if each is not held)
+            held.region.close()
 
     def infer(
         self,
         request: wire.ModelInferRequest,
         shared: Shared,
-        understood: Callable[[wire.ModelInferResponse, Region], T],
+        understood: Callable[[wire.ModelInferResponse, Region | None], T],
     ) -> Exchange[T | None]:
         """Ask for this prediction; None where it has to go as a message.
 
@@ -133,14 +146,18 @@ class Sharing:
         for _ in range(
             2
         ):  # a region that the sidecar knew and knows no more, and one that it has just been told of
-            region = yield from self._region(shared.size)
-            if region is None:
+            in_place = self._in_place(shared)
+            if not (yield from self._all_registered(in_place)):
+                break
+            size = room(shared, in_place)
+            region = (yield from self._region(size)) if size else None
+            if size and region is None:
                 break
             is_ours = False
             try:
-                reply = yield Ask("ModelInfer", _laid(request, shared, region))
+                reply = yield Ask("ModelInfer", laid(request, shared, region, in_place))
                 is_ours = True
-                self.learn(shared.key, reply)
+                self._learn(shared.key, reply)
                 return understood(reply, region)
             except SidecarError as error:
                 # An answer of the sidecar's own: it does nothing more. Else it may still write an output there.
@@ -150,8 +167,11 @@ class Sharing:
                     break
                 if not isinstance(error, NotFoundError) or error.reason != "REGION_NOT_FOUND":
                     raise
+                for held, _at in in_place.values():
+                    held.is_lost = True
             finally:
-                (self._pool.put_back if is_ours else self._pool.lose)(region)
+                if region is not None:
+                    (self._pool.put_back if is_ours else self._pool.lose)(region)
         if self._must:
             raise NotSupportedError(
                 f"{self._target} cannot be reached through shared memory: it runs without --shared-memory, or as another "
@@ -178,24 +198,38 @@ class Sharing:
             return None
         registered = False
         try:
+            registered = yield from self._registered(region)
+        finally:
+            if not registered:
+                self._pool.lose(region)
+        return region if registered else None
+
+    def _registered(self, region: Region) -> Exchange[bool]:
+        try:
             yield Ask(
                 "SystemSharedMemoryRegister",
                 wire.SystemSharedMemoryRegisterRequest(
                     name=region.name, key=region.key, byte_size=region.size
                 ),
             )
-            registered = True
         except _OF_THE_WAY:
             raise
-        except SidecarError:
-            self._offered, self._ask_at = False, time.monotonic() + _ASK_AGAIN_S
-            return None
-        finally:
-            if registered:
-                region.drop_name()
-            else:
-                self._pool.lose(region)
-        return region
+        except SidecarError as error:
+            if error.reason != "REGION_EXISTS":  # two at once with one array
+                self._offered, self._ask_at = False, time.monotonic() + _ASK_AGAIN_S
+                return False
+        region.drop_name()
+        return True
+
+    def _all_registered(self, in_place: InPlace) -> Exchange[bool]:
+        for held, _at in in_place.values():
+            if not held.is_registered:
+                held.is_registered = (yield from self._is_offered()) and (
+                    yield from self._registered(held.region)
+                )
+            if not held.is_registered:
+                return False
+        return True
 
     def _is_offered(self) -> Exchange[bool]:
         if not self._offered and time.monotonic() >= self._ask_at:
@@ -208,6 +242,37 @@ class Sharing:
                 self._offered = False
             self._ask_at = time.monotonic() + _ASK_AGAIN_S
         return self._offered
+
+    def _hold(self, np: Any, size: int) -> Held | None:
+        try:
+            region = Region(size)
+        except NO_REGION:
+            return None
+        return Held(region, address(np, region.get(0, size)))
+
+    def _in_place(self, shared: Shared) -> InPlace:
+        found: dict[str, tuple[Held, int]] = {}
+        np = numpy_if_there() if self._held else None
+        if np is None:
+            return found
+        for tensor in shared.inputs:
+            if not is_large(tensor) or isinstance(tensor.raw, bytes):
+                continue
+            begin = address(np, tensor.raw)
+            for held in self._held:
+                at = begin - held.address
+                if at >= 0 and at + len(tensor.raw) <= held.region.size and not held.is_lost:
+                    found[tensor.name] = held, at
+        return found
+
+    def _learn(self, key: Key, reply: wire.ModelInferResponse) -> None:
+        if self._outputs.get(key, {}) is None:
+            return
+        contents = zip(reply.outputs, reply.raw_output_contents, strict=False)
+        sizes = {tensor.name: size_of(tensor.parameters, raw) for tensor, raw in contents}
+        large = {name: size for name, size in sizes.items() if size >= LEAST_TENSOR_BYTES}
+        if sum(large.values()) >= LEAST_BYTES and self._outputs.get(key) != large:
+            self._remember(key, large)
 
     def _distrust(self, shared: Shared) -> None:
         if shared.outputs:
@@ -222,51 +287,5 @@ class Sharing:
         self._outputs[key] = sizes
 
 
-def content_of(parameters: Mapping[str, wire.InferParameter], region: Region) -> memoryview:
-    """The bytes of an answered tensor that lies in our region.
-
-    Raises:
-        ValueError: it is said to lie beyond it.
-    """
-    at = parameters[OFFSET].int64_param if OFFSET in parameters else 0
-    return region.get(at, parameters[BYTE_SIZE].int64_param)
-
-
-def _laid(request: wire.ModelInferRequest, shared: Shared, region: Region) -> wire.ModelInferRequest:
-    """The request, with its large tensors laid into the region and the others in it."""
-    laid = wire.ModelInferRequest()
-    laid.CopyFrom(request)
-    at = 0
-    for described, tensor in zip(laid.inputs, shared.inputs, strict=True):
-        if not _is_large(tensor):
-            laid.raw_input_contents.append(bytes(tensor.raw))
-            continue
-        region.put(tensor.raw, at)
-        _say(described.parameters, region, at, len(tensor.raw))
-        at += _aligned(len(tensor.raw))
-    for name in shared.asked:
-        asked = laid.outputs.add(name=name)
-        size = shared.outputs.get(name)
-        if size is not None:
-            _say(asked.parameters, region, at, size)
-            at += _aligned(size)
-    return laid
-
-
-def _say(parameters: Mapping[str, wire.InferParameter], region: Region, at: int, size: int) -> None:
-    parameters[REGION].string_param = region.name
-    parameters[BYTE_SIZE].int64_param = size
-    if at:
-        parameters[OFFSET].int64_param = at
-
-
-def _size(parameters: Mapping[str, wire.InferParameter], raw: bytes) -> int:
-    return parameters[BYTE_SIZE].int64_param if REGION in parameters else len(raw)
-
-
-def _is_large(tensor: Tensor) -> bool:
-    return len(tensor.raw) >= _LEAST_TENSOR_BYTES
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNED) * _ALIGNED
+def _key(model: str, version: str, inputs: Sequence[Tensor]) -> Key:
+    return model, version, tuple((each.name, each.shape) for each in inputs)
