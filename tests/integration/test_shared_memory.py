@@ -21,6 +21,7 @@ from support.shared import FOLDER, SharedObject, from_region, laid_in, register,
 from support.sidecars import RunningSidecar, serving
 from support.yard import MODEL, Yard
 
+import model_sidecar_client
 from model_sidecar_client import AsyncClient, Client, DeadlineError, InvalidRequestError, NotSupportedError
 from model_sidecar_client.regions import Region
 from model_sidecar_client.wire import services
@@ -257,6 +258,7 @@ import sys
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.utils.shared_memory as shm
+from model_sidecar_client import Client
 from tritonclient.utils import InferenceServerException
 
 target, model = sys.argv[1:]
@@ -295,17 +297,24 @@ with triton.InferenceServerClient(target) as client:
     assert not client.get_system_shared_memory_status().regions
     shm.destroy_shared_memory_region(taken)
     shm.destroy_shared_memory_region(given)
+
+with Client(target, shared_memory=True) as ours, ours.shared_array(rows.shape) as placed:
+    for number in range(3):
+        placed[...] = rows + number
+        np.testing.assert_array_equal(ours.predict(model, {"raw": placed}).outputs["y"], placed)
+        np.testing.assert_array_equal(ours.predict(model, {"raw": rows}).outputs["y"], rows)
 print("all as expected")
 """
 
 
 def test_tritonclients_shared_memory_works_unchanged(yard: Yard) -> None:
-    """Its utilities and calls, as its users write them."""
+    """Its utilities and calls, as its users write them; and our client beside it, with the protobuf that it needs."""
     if not INTERPRETER.exists():
         pytest.skip(f"no interpreter with tritonclient at {INTERPRETER}: `make venv-triton` makes one")
     with serving(yard, A, ON) as sidecar:
         done = subprocess.run(
             [str(INTERPRETER), "-c", STORY, sidecar.data, MODEL],
+            env={**os.environ, "PYTHONPATH": str(Path(model_sidecar_client.__file__).parents[1])},
             capture_output=True,
             text=True,
             timeout=60,

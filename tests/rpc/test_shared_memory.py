@@ -16,6 +16,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc import StatusCode
+from numpy.typing import NDArray
 from support.rpc_models import POOLED_S, ComputedModel, doubled, echo_signature
 from support.rpc_plane import RPC_S, Plane, error_info, infer_request
 from support.shared import (
@@ -30,6 +31,7 @@ from support.shared import (
 )
 
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
+from model_sidecar.rpc.copies import Copies
 from model_sidecar.rpc.elements import strings_to_raw
 from model_sidecar_client.wire.inference import ModelInferRequest, ServerMetadataRequest
 
@@ -459,6 +461,44 @@ def test_many_at_once_do_not_see_each_others_tensors(call: SimpleNamespace, plan
         for shared in objects:
             shared.__exit__()
     assert wrong == []
+
+
+def test_memory_for_copies_is_used_again_when_its_last_view_has_gone() -> None:
+    """However the array was cut and cast meanwhile; and what is far too large for a tensor is left for another."""
+    copies = Copies(64 << 20)
+    size = 2 << 20
+    first = copies.take(size)
+    address = first.ctypes.data
+    view: NDArray[Any] | None = first[8:].view("<f4").reshape(-1, 2)[1:]
+    del first
+    assert copies.take(size).ctypes.data != address
+    view = None
+    found = [copies.take(size), copies.take(size)]
+    assert address in [each.ctypes.data for each in found]
+    large = copies.take(32 << 20)
+    address = large.ctypes.data
+    del large
+    assert copies.take(size).ctypes.data != address
+    assert copies.take(31 << 20).ctypes.data == address
+    assert view is None
+
+
+def test_no_more_memory_for_copies_is_kept_than_was_said() -> None:
+    """What comes back beyond the bound is given back to the system."""
+    copies = Copies(5 << 20)
+    before = _mapped_kib()
+    taken = [copies.take(2 << 20) for _ in range(50)]
+    for each in taken:
+        each[:] = 1
+    assert _mapped_kib() - before >= 100 << 10
+    del each
+    taken.clear()
+    assert _mapped_kib() - before < 10 << 10
+
+
+def _mapped_kib() -> int:
+    (line,) = (each for each in Path("/proc/self/status").read_text().splitlines() if "VmSize" in each)
+    return int(line.split()[1])
 
 
 def test_the_extension_is_told_where_it_is(call: SimpleNamespace) -> None:

@@ -16,7 +16,7 @@ from threading import Lock
 _FOLDER = "/dev/shm/"  # noqa: S108 - no temporary file: the place that the protocol means
 _GRAIN = 1 << 20
 _MOST = 8
-_MOST_IDLE = 4
+_MOST_IDLE = 2
 
 # Other systems have neither flock nor posix_fallocate.
 NO_REGION = (OSError, ImportError, AttributeError)
