@@ -222,6 +222,7 @@ def test_sockets_have_the_mode_that_was_asked_for_and_vanish_at_the_end(yard: Ya
         (["--poll-interval", "soon"], "'soon' is not a duration"),
         (["--max-message", "many"], "'many' is not a size"),
         (["--control", "0.0.0.0:9001"], "only a Unix socket or a loopback address"),
+        (["--shared-memory", "--data", "0.0.0.0:9001"], "only a Unix socket or a loopback address"),
         (["--store", "/nonexistent"], "is not a directory"),
     ],
 )

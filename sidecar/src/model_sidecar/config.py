@@ -158,6 +158,7 @@ class ServeSettings:
             raise ConfigurationError("nowhere to answer predictions: name at least one address with --data")
         _check_watched(self.guard, self.monitor)
         _check_apart(self.state_dir, self.store)
+        _check_local(self.data if self.shared_memory else ())
         for address in self.control:
             if not address.is_loopback:
                 raise ConfigurationError(
@@ -197,6 +198,16 @@ def _check_watched(guard: GuardSettings, monitor: MonitorSettings) -> None:
         raise ConfigurationError(
             f"--guard {guard.mode} cannot judge what --no-monitor does not let it see: leave one of them out"
         )
+
+
+def _check_local(data: tuple[Address, ...]) -> None:
+    """Refuse to share memory with callers elsewhere."""
+    for address in data:
+        if not address.is_loopback:
+            raise ConfigurationError(
+                f"--shared-memory with --data {address}: whoever reaches the data plane has the sidecar read and write shared "
+                "memory of this machine, so only a Unix socket or a loopback address is accepted"
+            )
 
 
 def _check_apart(state_dir: Path | None, store: Path) -> None:

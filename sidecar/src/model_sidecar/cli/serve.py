@@ -105,8 +105,8 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
 @option(
     "--shared-memory",
     is_flag=True,
-    help="Take and give tensors in system shared memory, too, of clients on this machine; what a request leaves there counts "
-    "towards --max-message.",
+    help="Take and give tensors in system shared memory, too; what a request leaves there counts towards --max-message. --data "
+    "has to be local, and its callers trusted with the shared memory of the sidecar's user.",
 )
 @option(
     "--allow-external-data",
