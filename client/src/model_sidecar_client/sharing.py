@@ -41,11 +41,12 @@ _ALIGNED = 64
 # Who said no may be another by then.
 _ASK_AGAIN_S = 60.0
 _REMEMBERED = 256
+_NOTHING: Mapping[str, int] = {}
 # What would have become of the prediction, too.
 _OF_THE_WAY = (CallCancelledError, DeadlineError, NotReachableError)
 
-Key = tuple[str, str, tuple[tuple[str, tuple[int, ...]], ...]]
-"""A model, the version asked for, and the shapes of its inputs."""
+Key = tuple[str, str, tuple[tuple[str, str, tuple[int, ...]], ...]]
+"""A model, the version asked for, and its inputs' names, datatypes and shapes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,9 @@ class Sharing:
         """
         if not self._may:
             return None
-        outputs = self._outputs.get(key) or {}
+        outputs = self._outputs.get(key) or _NOTHING
+        if not outputs and sum([len(each.raw) for each in inputs]) < LEAST_BYTES:
+            return None
         names = list(asked or known)
         outputs = {name: size for name, size in outputs.items() if name in names}
         shared = Shared(key=key, inputs=inputs, outputs=outputs, asked=names if outputs else asked)
@@ -105,8 +108,11 @@ class Sharing:
 
     def learn(self, key: Key, reply: wire.ModelInferResponse) -> None:
         """Remember how large the outputs of such a prediction are."""
-        if not self._may or self._outputs.get(key, {}) is None:
+        before = self._outputs.get(key, _NOTHING)
+        if not self._may or before is None:
             return
+        if before is _NOTHING and sum(map(len, reply.raw_output_contents)) < LEAST_BYTES:
+            return  # nearly always, and the quickest way to know it
         contents = zip(reply.outputs, reply.raw_output_contents, strict=False)
         sizes = {tensor.name: _size(tensor.parameters, raw) for tensor, raw in contents}
         large = {name: size for name, size in sizes.items() if size >= _LEAST_TENSOR_BYTES}
