@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetadata, TensorSpec
 from model_sidecar_client.datatypes import DATATYPES
@@ -17,15 +17,17 @@ from model_sidecar_client.wire import inference as wire
 
 Parameter = bool | int | float | str
 
+_Like = tuple[str, str, tuple[tuple[str, str, tuple[int, ...]], ...]]
+"""A model, the version asked for, and its inputs' names, datatypes and shapes."""
+
 DescribedTensor = wire.ModelInferRequest.InferInputTensor | wire.ModelInferResponse.InferOutputTensor
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _REMEMBERED = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictCall:
-    """The arguments of one `predict`."""
+class PredictCall(NamedTuple):
+    """The arguments of one `predict`. Made for every call: a tuple takes a third of a frozen dataclass's time."""
 
     model: str
     inputs: Mapping[str, Values]
@@ -39,10 +41,14 @@ class Signatures:
     """What models take, remembered per model and requested version, so that it is asked for once.
 
     Any thread may use it. Two that miss at once both ask, and the later answer stays: no harm, so no lock.
+
+    Attributes:
+        described: requests without contents, serialized, so that the next one like it need not be made again.
     """
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], ModelMetadata] = {}
+        self.described: dict[_Like, bytes] = {}
 
     def get(self, model: str, version: str) -> ModelMetadata | None:
         """The metadata as they were last received."""
@@ -54,6 +60,12 @@ class Signatures:
             # Only a caller that names hundreds of exact versions gets here; asking again is cheap.
             self._known.clear()
         self._known[metadata.model, version] = metadata
+
+    def describe(self, key: _Like, request: bytes) -> None:
+        """Remember a request without contents."""
+        if len(self.described) >= _REMEMBERED:
+            self.described.clear()
+        self.described[key] = request
 
 
 def predict(
@@ -78,14 +90,14 @@ def predict(
     signature = signatures.get(call.model, call.version)
     if signature is None:
         signature = yield from _learn(call, signatures)
-        return (yield from _infer(call, signature, sharing))
+        return (yield from _infer(call, signature, signatures, sharing))
     try:
-        return (yield from _infer(call, signature, sharing))
+        return (yield from _infer(call, signature, signatures, sharing))
     except InvalidRequestError:
         newer = yield from _learn(call, signatures)
         if newer.inputs == signature.inputs:
             raise
-    return (yield from _infer(call, newer, sharing))
+    return (yield from _infer(call, newer, signatures, sharing))
 
 
 def model_metadata(model: str, version: str = "") -> Exchange[ModelMetadata]:
@@ -151,8 +163,11 @@ def _learn(call: PredictCall, signatures: Signatures) -> Exchange[ModelMetadata]
     return metadata
 
 
-def _infer(call: PredictCall, signature: ModelMetadata, sharing: Sharing | None) -> Exchange[Prediction]:
-    request, inputs = _described(call, signature)
+def _infer(
+    call: PredictCall, signature: ModelMetadata, signatures: Signatures, sharing: Sharing | None
+) -> Exchange[Prediction]:
+    inputs = _tensors(call, signature)
+    request = _described(call, inputs, signatures)
     if sharing is not None:
         known = (spec.name for spec in signature.outputs)
         shared = sharing.worth(call.model, call.version, inputs, asked=call.outputs or (), known=known)
@@ -166,21 +181,14 @@ def _infer(call: PredictCall, signature: ModelMetadata, sharing: Sharing | None)
     return prediction(reply)
 
 
-def _described(call: PredictCall, signature: ModelMetadata) -> tuple[wire.ModelInferRequest, list[Tensor]]:
-    """The request for this call without contents and outputs, and its inputs.
+def _tensors(call: PredictCall, signature: ModelMetadata) -> list[Tensor]:
+    """The inputs of this call.
 
     A model whose metadata name no inputs (a stand-in) takes any, with datatypes derived from the values.
 
     Raises:
         InvalidRequestError: an input that the model does not have, or values that it cannot take.
     """
-    request = made(
-        wire.ModelInferRequest,
-        model_name=call.model,
-        model_version=call.version,
-        id=call.request_id,
-        parameters={name: _parameter(name, value) for name, value in (call.parameters or {}).items()},
-    )
     inputs = []
     takes = {spec.name: spec.datatype for spec in signature.inputs}
     for name, values in call.inputs.items():
@@ -193,22 +201,52 @@ def _described(call: PredictCall, signature: ModelMetadata) -> tuple[wire.ModelI
                 reason="INVALID_INPUT",
                 metadata={"tensor": name, "expected": listed},
             )
-        tensor = encode(name, values, takes.get(name))
+        inputs.append(encode(name, values, takes.get(name)))
+    return inputs
+
+
+def _described(call: PredictCall, inputs: Sequence[Tensor], signatures: Signatures) -> wire.ModelInferRequest:
+    """The request for this call without contents and outputs.
+
+    Raises:
+        InvalidRequestError: what the wire cannot carry.
+    """
+    if call.request_id is not None or call.parameters:
+        return _described_anew(call, inputs)
+    key = call.model, call.version, tuple([(each.name, each.datatype, each.shape) for each in inputs])
+    described = signatures.described.get(key)
+    if described is None:
+        request = _described_anew(call, inputs)
+        signatures.describe(key, request.SerializeToString())
+        return request
+    return wire.ModelInferRequest.FromString(described)
+
+
+def _described_anew(call: PredictCall, inputs: Sequence[Tensor]) -> wire.ModelInferRequest:
+    request = made(
+        wire.ModelInferRequest,
+        model_name=call.model,
+        model_version=call.version,
+        id=call.request_id,
+        parameters={name: _parameter(name, value) for name, value in (call.parameters or {}).items()},
+    )
+    for tensor in inputs:
         described = made(
-            wire.ModelInferRequest.InferInputTensor, name=name, datatype=tensor.datatype, shape=tensor.shape
+            wire.ModelInferRequest.InferInputTensor,
+            name=tensor.name,
+            datatype=tensor.datatype,
+            shape=tensor.shape,
         )
         request.inputs.append(described)
-        inputs.append(tensor)
-    return request, inputs
+    return request
 
 
 def _with_contents(
     request: wire.ModelInferRequest, inputs: Iterable[Tensor], call: PredictCall
 ) -> wire.ModelInferRequest:
-    request.raw_input_contents.extend(bytes(each.raw) for each in inputs)
-    request.outputs.extend(
-        made(wire.ModelInferRequest.InferRequestedOutputTensor, name=name) for name in call.outputs or ()
-    )
+    request.raw_input_contents.extend([bytes(each.raw) for each in inputs])
+    for name in call.outputs or ():
+        request.outputs.append(made(wire.ModelInferRequest.InferRequestedOutputTensor, name=name))
     return request
 
 
@@ -219,13 +257,13 @@ def prediction(reply: wire.ModelInferResponse, region: Region | None = None) -> 
         InternalError: a response that contradicts itself.
     """
     outputs = tensors_of(reply.outputs, reply.raw_output_contents, region)
+    told = reply.parameters
+    prediction_id, generation = told.get("prediction_id"), told.get("generation")
     return Prediction(
         outputs=outputs,
         version=reply.model_version,
-        prediction_id=reply.parameters["prediction_id"].string_param
-        if "prediction_id" in reply.parameters
-        else "",
-        generation=reply.parameters["generation"].int64_param if "generation" in reply.parameters else 0,
+        prediction_id="" if prediction_id is None else prediction_id.string_param,
+        generation=0 if generation is None else generation.int64_param,
         model=reply.model_name,
         id=reply.id,
     )
@@ -249,10 +287,12 @@ def tensors_of(
                 content = content_of(tensor.parameters, region)
             except ValueError as error:
                 raise InternalError(f"malformed message: tensor {tensor.name!r}: {error}") from error
-            values[tensor.name] = decode(Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), content))
+            values[tensor.name] = decode(
+                Tensor(tensor.name, tensor.datatype, tuple(tensor.shape[:]), content)
+            )
         elif raw:
             values[tensor.name] = decode(
-                Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), raw[index])
+                Tensor(tensor.name, tensor.datatype, tuple(tensor.shape[:]), raw[index])
             )
         else:
             known = DATATYPES.get(tensor.datatype)

@@ -21,11 +21,10 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from model_sidecar_client.datatypes import DATATYPES, Datatype, datatype_of_buffer, datatype_of_elements
 from model_sidecar_client.errors import InternalError, InvalidRequestError
@@ -39,8 +38,7 @@ _VIEWED_BYTES = 64 << 10
 Values = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A tensor as the wire has it: its elements' bytes in row-major order, little-endian.
 
     A large one's `raw` may be a view of what it was made from, to be copied before anything else happens.
@@ -76,18 +74,17 @@ def encode(name: str, values: Values, datatype: str | None) -> Tensor:
     """
     wanted = None if datatype is None else _known(name, datatype)
     view = _view(values)
-    buffer = None if view is None else datatype_of_buffer((view.format or "B").lstrip("@=<>!"), view.itemsize)
-    if view is None or buffer is None:
+    found, is_big_endian = (None, False) if view is None else _elements_of(view.format or "B", view.itemsize)
+    if view is None or found is None:
         return _encode_elements(name, values, wanted)
-    found = DATATYPES[buffer]
-    if _is_big_endian(view):
+    if is_big_endian:
         raw: bytes | memoryview = _swapped(view.tobytes(), view.itemsize)
     else:
         raw = _row(view)
     if wanted and wanted is not found:
         if not _stands_for(found, wanted):
             raise _mismatch(
-                name, f"{buffer} ({type(values).__name__})", f"{wanted.name} ({_names(wanted.takes)})"
+                name, f"{found.name} ({type(values).__name__})", f"{wanted.name} ({_names(wanted.takes)})"
             )
         try:
             raw = converted(bytes(raw), found, wanted, numpy_if_there())
@@ -221,7 +218,7 @@ def _known(name: str, datatype: str) -> Datatype:
 
 
 def _received(name: str, datatype: str, shape: Sequence[int]) -> tuple[Datatype, int]:
-    if datatype not in DATATYPES or any(size < 0 for size in shape):
+    if datatype not in DATATYPES or min(shape, default=0) < 0:
         raise _malformed(name, f"{datatype!r} of shape {tuple(shape)}", "a datatype and a shape")
     return DATATYPES[datatype], prod(shape)
 
@@ -236,9 +233,12 @@ def _row(view: memoryview) -> bytes | memoryview:
     return view.tobytes()
 
 
-def _is_big_endian(view: memoryview) -> bool:
-    order = (view.format or "B")[0]
-    return view.itemsize > 1 and (order in ">!" or (sys.byteorder == "big" and order != "<"))
+@lru_cache(maxsize=64)
+def _elements_of(format_: str, itemsize: int) -> tuple[Datatype | None, bool]:
+    """The datatype of such a buffer's elements, None where there is none, and whether their highest byte comes first."""
+    name = datatype_of_buffer(format_.lstrip("@=<>!"), itemsize)
+    is_big_endian = itemsize > 1 and (format_[0] in ">!" or (sys.byteorder == "big" and format_[0] != "<"))
+    return None if name is None else DATATYPES[name], is_big_endian
 
 
 def _swapped(raw: bytes, size: int) -> bytes:

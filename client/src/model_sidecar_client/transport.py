@@ -48,7 +48,7 @@ class _Way:
         return _Deadline(self.timeout_s if timeout_s is None else checked_timeout(timeout_s))
 
     def _keywords(self, metadata: Metadata | None) -> dict[str, Any]:
-        return {"metadata": (*self._metadata, *checked_metadata(metadata or ()))}
+        return {"metadata": (*self._metadata, *checked_metadata(metadata)) if metadata else self._metadata}
 
     def _translated(self, error: grpc.RpcError, ask: Ask, timeout_s: float | None) -> SidecarError:
         service = services.service_of(ask.method, self._services)
