@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,15 +53,29 @@ def sidecar(subject: Subject, root: Path, *options: str) -> Iterator[Server]:
     """The product as it is shipped, with this model deployed on it. `options` are those of `serve`."""
     yard = Yard(root)
     yard.publish(VERSION, model=subject.content)
+    with serving(
+        yard, *options, deploy=[(MODEL, VERSION)], request=subject.request(MODEL), expected=subject
+    ) as server:
+        yield server
+
+
+@contextmanager
+def serving(
+    yard: Yard,
+    *options: str,
+    deploy: Sequence[tuple[str, str]],
+    request: bytes,
+    expected: Subject | None = None,
+) -> Iterator[Server]:
+    """A sidecar on a store that is there, on which these models and versions are deployed in this order."""
     with RunningSidecar(yard, *options) as running:
         running.wait_answering()
         with running.operator() as operator:
-            operator.deploy(MODEL, VERSION, environment=PROD)
+            for model, version in deploy:
+                operator.deploy(model, version, environment=PROD)
         assert running.process is not None
         yield Server(
-            running.data,
-            running.process.pid,
-            first_answer(running.data, subject.request(MODEL), expected=subject),
+            running.data, running.process.pid, first_answer(running.data, request, expected=expected)
         )
 
 
@@ -108,10 +123,20 @@ def first_answer(
         AssertionError: the numbers are others.
         grpc.RpcError: it does not answer.
     """
-    options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
+    options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 20)]
+    options += [("grpc.min_reconnect_backoff_ms", 20)]
+    ends = time.monotonic() + ready_s
     with grpc.insecure_channel(target, options=options) as channel:
         infer: Any = channel.unary_unary(METHOD)
-        answer: bytes = infer(request, wait_for_ready=True, timeout=ready_s)
+        while True:
+            try:
+                answer: bytes = infer(request, wait_for_ready=True, timeout=ready_s)
+                break
+            except grpc.RpcError:
+                # It listens, and has no model yet.
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.01)
     if expected is not None:
         said = output(answer)
         np.testing.assert_allclose(said, computed(expected), rtol=1e-3, atol=1e-4)
@@ -147,8 +172,6 @@ def raw_session(subject: Subject) -> Any:
 
 def raw_rate(run: Callable[[], object], *, threads: int, seconds: float) -> float:
     """Runs a second by so many threads of this process."""
-    import time
-
     counts = [0] * threads
     ends = time.perf_counter() + seconds
 
