@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -20,15 +22,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from harness import page
 from harness.results import Result, keep, kept, measure_now
 
-SUBJECTS = ("serving", "streaming")
+PEERS = ("mlserver", "kserve", "triton")
+SUBJECTS = ("serving", "planes", "streaming", "peers", "footprint", "growth")
 """In the order of the page."""
 
 
-def measure(subject: str, *, fast: bool) -> Result:
-    """Measure one subject and keep what was found."""
-    module = importlib.import_module(subject)
-    found: Result = measure_now(subject, module.measure, fast=fast)
-    return found
+def measure(subject: str, *, fast: bool, peers: tuple[str, ...]) -> Result:
+    """Measure one subject; those that look at peers, beside these."""
+    found = importlib.import_module(subject).measure
+    if "peers" in inspect.signature(found).parameters:
+        found = partial(found, peers=peers)
+    return measure_now(subject, found, fast=fast)
 
 
 def main() -> None:
@@ -39,13 +43,15 @@ def main() -> None:
         "--fast", action="store_true", help="a check that all of it works; the figures say little"
     )
     parser.add_argument("--page", action="store_true", help="measure nothing: write the page of what is kept")
+    parser.add_argument("--peers", default=",".join(PEERS), help="the servers to compare with; none: ''")
     chosen = parser.parse_args()
+    peers = tuple(each for each in chosen.peers.split(",") if each)
     failed = []
     for subject in () if chosen.page else chosen.only.split(","):
         print(f"== {subject}", flush=True)
         begun = time.monotonic()
         try:
-            keep(measure(subject, fast=chosen.fast))
+            keep(measure(subject, fast=chosen.fast, peers=peers))
         except Exception:  # noqa: BLE001 - the others can be measured all the same
             traceback.print_exc()
             failed.append(subject)

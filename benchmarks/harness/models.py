@@ -23,11 +23,13 @@ class Subject:
     Attributes:
         content: the ONNX file, with the input `x` and the output `y`, both FP32, of which the first dimension is free.
         rows: one request's input.
+        gives: how wide a row of the output is.
     """
 
     name: str
     content: bytes
     rows: NDArray[np.float32]
+    gives: int
 
     def request(self, model_name: str, **fields: Any) -> bytes:
         """The serialized ModelInferRequest."""
@@ -116,7 +118,7 @@ def _subject(
     content = models.build(
         nodes, [models.value("x", shape=(-1, *takes))], [models.value("y", shape=(-1, *gives))], weights
     )
-    return Subject(name, content, _weights(1, *takes, seed=_SEED + 100))
+    return Subject(name, content, _weights(1, *takes, seed=_SEED + 100), gives[-1])
 
 
 def _weights(*shape: int, seed: int = _SEED) -> NDArray[np.float32]:
