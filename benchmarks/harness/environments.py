@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,25 @@ def environment(name: str) -> Path:
     uv("venv", "--quiet", "--python", sys.executable, str(folder))
     install(folder / "bin" / "python", "--require-hashes", "-r", str(requirements))
     stamp.write_text(wanted)
+    return folder
+
+
+def deployed(name: str, *distributions: str) -> Path:
+    """The folder of an environment as a deployment has it: what requirements/<name>.txt pins, and our distributions as wheels.
+
+    Raises:
+        NotInstalledError: it could not be made.
+    """
+    folder = FOLDER / f"own-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    uv("venv", "--quiet", "--python", sys.executable, str(folder))
+    python = folder / "bin" / "python"
+    install(python, "--require-hashes", "-r", str(ROOT / "requirements" / f"{name}.txt"))
+    with tempfile.TemporaryDirectory() as wheels:
+        for each in distributions:
+            building = ("--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", wheels)
+            uv("build", "--quiet", *building, str(ROOT / each))
+        install(python, "--no-deps", *map(str, Path(wheels).glob("*.whl")))
     return folder
 
 

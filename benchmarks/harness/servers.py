@@ -45,7 +45,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """Processor seconds that its process and that process's children have used, to a hundredth."""
-        return sum(_cpu_s(pid) for pid in _family(self.pid))
+        return sum(_cpu_s(pid) for pid in family(self.pid))
 
 
 @contextmanager
@@ -194,9 +194,21 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
-def _family(pid: int) -> list[int]:
+def memory_mib(pid: int) -> tuple[float, float]:
+    """What a process and its children hold, in MiB: resident, and their proportional share of what is shared."""
+    kib = {"Rss:": 0, "Pss:": 0}
+    for each in family(pid):
+        for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
+            name, *values = line.split()
+            if name in kib:
+                kib[name] += int(values[0])
+    return kib["Rss:"] / 1024, kib["Pss:"] / 1024
+
+
+def family(pid: int) -> list[int]:
+    """A process, and all that it has started."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
-            found += _family(int(child))
+            found += family(int(child))
     return found
