@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import tempfile
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from harness import models, servers
+from harness.costs import cost_us
 from harness.figures import Figure, Goal, Line, Plot, ratios, spread
-from harness.load import Load, h2load, python_client
+from harness.load import Load, python_client
 from harness.models import Subject
 from harness.rounds import in_turns
-from harness.servers import Server
 from support.ports import free_port
 from support.yard import MODEL, Yard
 
@@ -134,16 +133,6 @@ def while_scraped(*, rounds: int, seconds: float) -> list[Figure]:
             )
         )
     return figures
-
-
-def cost_us(server: Server, subject: Subject, *, seconds: float) -> float:
-    """Microseconds of the server's processor time for a request, eight in flight."""
-    before, begun = server.cpu_s(), time.perf_counter()
-    load = h2load(
-        server.target, subject.request(MODEL), callers=8, seconds=seconds, answer_bytes=len(server.answer)
-    )
-    # All that the load took, its warm-up too, which was as fast.
-    return (server.cpu_s() - before) / (load.rate * (time.perf_counter() - begun)) * 1e6
 
 
 @contextmanager
