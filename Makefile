@@ -171,5 +171,5 @@ image-test: venv image ## serve from the image as uid 65532 on a read-only root,
 # ---------------------------------------------------------------------------------------------- leftovers
 .PHONY: clean
 clean: ## remove what the targets above made: environments, caches, the demo's store
-	@rm -rf $(VENV) $(VENV_TRITON) $(VENV_FUZZ) .fuzz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist model-sidecar-demo
+	@rm -rf $(VENV) $(VENV_TRITON) $(VENV_FUZZ) .fuzz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .venv-peers benchmarks/results dist model-sidecar-demo
 	@find client sidecar tests scripts benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
