@@ -34,7 +34,7 @@ KINDS = {"aio": ("--kind", "aio", "--lanes", "2"), "threads": ("--kind", "thread
 def measure(*, fast: bool = False) -> Measured:
     """Three models, five numbers of callers, two clients; four minutes."""
     need_h2load()
-    rounds, seconds = (1, 0.4) if fast else (5, 1.0)
+    rounds, seconds = (1, 0.4) if fast else (3, 0.8)
     figures: list[Figure] = []
     outside: list[tuple[str, ...]] = []
     python: list[tuple[str, ...]] = []
