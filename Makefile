@@ -60,7 +60,7 @@ $(VENV_TRITON)/.installed: requirements/tritonclient.txt client/pyproject.toml
 	@touch $@
 
 # ---------------------------------------------------------------------------------------------- every day
-.PHONY: demo check test fix bench
+.PHONY: demo check test fix benchmarks
 demo: venv ## a real model: deployed, broken and rolled back by day; watched and rolled back by itself at night
 	@$(BIN)/model-sidecar demo $(ARGS)
 
@@ -87,8 +87,8 @@ fix: venv ## format, and mend what lint can mend itself
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
-bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
-	@for each in $(filter-out benchmarks/overload.py benchmarks/detection.py benchmarks/noting.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
+benchmarks: venv ## measure all of docs/benchmarks.md and write it (half an hour; ARGS='--only serving', --fast, --page)
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- overload and shutdown
 .PHONY: overload terminations
@@ -171,5 +171,5 @@ image-test: venv image ## serve from the image as uid 65532 on a read-only root,
 # ---------------------------------------------------------------------------------------------- leftovers
 .PHONY: clean
 clean: ## remove what the targets above made: environments, caches, the demo's store
-	@rm -rf $(VENV) $(VENV_TRITON) $(VENV_FUZZ) .fuzz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist model-sidecar-demo
+	@rm -rf $(VENV) $(VENV_TRITON) $(VENV_FUZZ) .fuzz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .venv-peers benchmarks/results dist model-sidecar-demo
 	@find client sidecar tests scripts benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

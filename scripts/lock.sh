@@ -29,3 +29,6 @@ resolve tritonclient.txt client/pyproject.toml requirements/tritonclient.in
 resolve fuzz.txt client/pyproject.toml sidecar/pyproject.toml requirements/fuzz.in
 resolve build.txt requirements/build.in
 resolve models.txt requirements/models.in --no-deps
+for peer in mlserver kserve triton; do  # each in an environment of its own, for `make benchmarks`
+    resolve "../benchmarks/peers/$peer.txt" "benchmarks/peers/$peer.in"
+done

@@ -64,7 +64,7 @@ def test_a_carriage_return_in_what_is_remembered_damages_what_is_behind_it_only(
     path = tmp_path / "ledger.seen"
     memory = Memory(path)
     for generation, record in enumerate((first, second, third), 1):
-        memory.append(generation, record)
+        memory.append(generation, [record])
     content = path.read_bytes()
     at = content.index(second) + 10
     path.write_bytes(content[:at] + b"\r" + content[at + 1 :])
@@ -72,7 +72,7 @@ def test_a_carriage_return_in_what_is_remembered_damages_what_is_behind_it_only(
 
     assert memory.read() == [first]
     for generation, record in enumerate((second, third), 2):
-        memory.append(generation, record)
+        memory.append(generation, [record])
     assert path.read_bytes() == content
 
 

@@ -4,7 +4,9 @@ import errno
 import itertools
 import os
 import shutil
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -559,29 +561,140 @@ def test_leftovers_of_killed_put_backs_are_swept_by_age(backend: FileBackend, re
 
 def test_the_first_missing_record_is_found_by_one_listing(registry: Registry) -> None:
     """A gap is named; a record that an old listing lacks is not missing; and no record is opened but such a one."""
+    opened: list[str] = []
 
-    class OldListing(FaultyDisk):
+    class Noting(FaultyDisk):
+        def open(self, name: Path | str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
+            opened.append(Path(name).name)
+            return super().open(name, flags, mode, dir_fd=dir_fd)
+
+    class OldListing(Noting):
         def names(self, directory: Path | int) -> list[str]:
             return [name for name in super().names(directory) if name != registry.record_file(2).name]
 
-    disk, cached = FaultyDisk(), OldListing()
+    disk, cached = Noting(), OldListing()
     backend, mounted_elsewhere = (
         FileBackend(registry.ledger_directory, disk=each) for each in (disk, cached)
     )
     assert backend.first_missing(0) is None
     for generation, content in enumerate(RECORDS, 1):
         backend.put_if_absent(generation, content)
-    disk.fail("open", errno.EIO, times=99)
+    opened.clear()
     assert backend.first_missing(3) is None
-    assert disk.failed == 0
-    disk.fail("open", errno.EIO, times=0)
+    assert {*opened} == {registry.ledger_directory.name}
     assert mounted_elsewhere.first_missing(3) is None
+    assert {*opened} == {registry.ledger_directory.name, registry.record_file(2).name}
     registry.record_file(2).unlink()
     assert (backend.first_missing(1), backend.first_missing(3), mounted_elsewhere.first_missing(3)) == (
         None,
         2,
         2,
     )
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Listings(FaultyDisk):
+    """A disk that counts how often the ledger was listed; without times of directories where it is told so."""
+
+    def __init__(self, *, keeps_times: bool = True) -> None:
+        super().__init__()
+        self.keeps_times = keeps_times
+        self.count = 0
+
+    def names(self, directory: Path | int) -> list[str]:
+        self.count += isinstance(directory, Path)
+        return super().names(directory)
+
+    def stat(self, name: Path | str) -> os.stat_result:
+        return self._seen(super().stat(name))
+
+    def fstat(self, fd: int) -> os.stat_result:
+        return self._seen(super().fstat(fd))
+
+    def _seen(self, facts: os.stat_result) -> os.stat_result:
+        if self.keeps_times or not stat.S_ISDIR(facts.st_mode):
+            return facts
+        return os.stat_result((*facts[:7], 0, 0, 0))
+
+
+def at_rest(backend: FileBackend, clock: Clock, *, head: int) -> None:
+    """What a sidecar's looks do in some seconds in which nobody touches the ledger."""
+    for _ in range(5):
+        backend.survey(head)
+        clock.now += 1
+
+
+def test_a_ledger_at_rest_is_not_listed_for_a_commit(registry: Registry) -> None:
+    """However long it is: it was listed once when it had come to rest, and its directory has not changed since."""
+    disk, clock = Listings(), Clock()
+    backend = FileBackend(registry.ledger_directory, disk=disk, clock=clock)
+    for generation in (1, 2):
+        backend.put_if_absent(generation, RECORDS[generation - 1])
+    disk.count = 0
+    at_rest(backend, clock, head=2)
+    assert disk.count == 1
+    assert backend.first_missing(2) is None
+    assert disk.count == 1
+
+    assert backend.first_missing(3) == 3, "nobody has seen this one"
+    backend.put_if_absent(3, RECORDS[2])
+    disk.count = 0
+    assert backend.first_missing(3) is None
+    assert disk.count == 1, "something came meanwhile, and perhaps something went"
+    at_rest(backend, clock, head=3)
+    assert disk.count == 2
+
+
+@pytest.mark.parametrize("touch", [True, False], ids=["times set back", "plainly"])
+def test_a_record_that_goes_is_missed_though_the_ledger_was_at_rest(registry: Registry, touch: bool) -> None:
+    """By the very next commit; and it is told by every one from then on."""
+    clock = Clock()
+    backend = FileBackend(registry.ledger_directory, clock=clock)
+    for generation, content in enumerate(RECORDS, 1):
+        backend.put_if_absent(generation, content)
+    at_rest(backend, clock, head=3)
+    before = registry.ledger_directory.stat()
+    time.sleep(0.02)  # a tick of the file system's clock
+    registry.record_file(2).unlink()
+    if touch:
+        os.utime(registry.ledger_directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert backend.first_missing(3) == 2
+    at_rest(backend, clock, head=3)
+    assert backend.first_missing(3) == 2
+
+
+def test_a_ledger_that_changes_in_the_tick_of_its_listing_is_listed_again(registry: Registry) -> None:
+    """A coarse clock does not tell two changes apart: one that was seen whole a moment after a change is not believed."""
+    disk, clock = Listings(), Clock()
+    backend = FileBackend(registry.ledger_directory, disk=disk, clock=clock)
+    for generation, content in enumerate(RECORDS, 1):
+        backend.put_if_absent(generation, content)
+    disk.count = 0
+    for _ in range(3):
+        assert backend.first_missing(3) is None
+        clock.now += 0.8
+    assert disk.count == 3
+
+
+def test_a_mount_without_times_of_directories_is_always_listed(registry: Registry) -> None:
+    """It looks at rest whatever happens in it."""
+    disk, clock = Listings(keeps_times=False), Clock()
+    backend = FileBackend(registry.ledger_directory, disk=disk, clock=clock)
+    for generation, content in enumerate(RECORDS, 1):
+        backend.put_if_absent(generation, content)
+    at_rest(backend, clock, head=3)
+    assert backend.first_missing(3) is None
+    registry.record_file(2).unlink()
+    assert backend.first_missing(3) == 2
 
 
 def test_the_hint_is_the_highest_name(backend: FileBackend, registry: Registry) -> None:

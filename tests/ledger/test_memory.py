@@ -1,10 +1,11 @@
 """What a sidecar remembers of its ledger through restarts."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.ledgers import A, B, C, FaultyDisk, Registry, chain, commit
+from support.ledgers import A, B, C, FaultyDisk, Registry, chain, commit, follow
 
 from model_sidecar.errors import Reason, StoreError
 from model_sidecar.ledger.face import PointerFace
@@ -114,6 +115,33 @@ def test_damaged_lines_are_forgotten_and_learned_again(
     commit(second, C)
     assert memory_file.read_bytes().startswith(whole)
     assert len(restarted(registry, Memory(memory_file)).records()) == 3
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param(lambda _: encode(follow(None, B)), id="begins anew"),
+        pytest.param(lambda _: encode(follow(follow(None, C), B)), id="follows another"),
+        pytest.param(lambda record: record.replace(b"T03:00", b"T3 pm."), id="no record"),
+        pytest.param(lambda _: b"[]\n", id="no object"),
+    ],
+)
+def test_lines_that_are_whole_but_follow_nothing_are_not_believed(
+    registry: Registry, memory_file: Path, second: Callable[[bytes], bytes]
+) -> None:
+    """Each has its digest, as if we had written it; what does not hold as a chain is learned from the ledger again."""
+    records = [encode(each) for each in chain(A, B)]
+    registry.ledger_directory.mkdir(parents=True)
+    for generation, content in enumerate(records, 1):
+        registry.record_file(generation).write_bytes(content)
+    memory = Memory(memory_file)
+    memory.append(1, [records[0], second(records[1])])
+
+    ledger = restarted(registry, Memory(memory_file))
+    assert [record.version for record in ledger.records()] == [A]
+    ledger.refresh()
+    assert [record.version for record in ledger.records()] == [B, A]
+    assert Memory(memory_file).read() == records
 
 
 def test_a_memory_that_cannot_be_written_stops_nothing(

@@ -86,7 +86,7 @@ def remembered(content: bytes) -> None:
         file.flush()
         memory = Memory(Path(file.name))
         records = memory.read()
-        memory.append(len(records) + 1, b"next\n")
+        memory.append(len(records) + 1, [b"next\n"])
         assert memory.read() == [*records, b"next\n"]
 
 

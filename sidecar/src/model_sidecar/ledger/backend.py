@@ -52,11 +52,14 @@ class Backend(Protocol):
         """Some generation up to which records probably exist, or 0: where to begin to look, never an answer."""
 
     def first_missing(self, head: int) -> int | None:
-        """The first generation up to `head` whose slot is empty, or None: one look at all of them, none is opened.
+        """The first generation up to `head` whose slot is empty, or None. No record is opened.
 
         Raises:
             StoreError: LEDGER_INVALID where something stands there that cannot be a record.
         """
+
+    def survey(self, head: int) -> None:
+        """A look ahead of the next `first_missing(head)`, which is then at hand if nothing comes or goes. Often free."""
 
     def unsupported(self) -> bool:
         """Whether the last try to record found that no record is safe here (STORE_UNSUPPORTED)."""

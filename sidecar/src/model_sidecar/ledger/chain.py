@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Protocol
 
 from model_sidecar.errors import InvalidRequestError, Reason, StoreError
 from model_sidecar.ledger.record import Action, Record
-from model_sidecar.release.names import Version
+from model_sidecar.release.digests import Digest
+from model_sidecar.release.names import Environment, ModelName, Version
 
 _REQUEST_ID = re.compile(r"[ -~]{1,64}", re.ASCII)
 
 
-def check_link(previous: Record | None, record: Record) -> None:
+class Link(Protocol):
+    """What these rules look at of a record, or of its outline."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def sha256(self) -> Digest: ...
+    @property
+    def previous_record_sha256(self) -> Digest | None: ...
+    @property
+    def model(self) -> ModelName: ...
+    @property
+    def environment(self) -> Environment: ...
+    @property
+    def action(self) -> Action: ...
+    @property
+    def version(self) -> Version: ...
+    @property
+    def previous_version(self) -> Version | None: ...
+
+
+def check_link(previous: Link | None, record: Link) -> None:
     """Check that `record` may stand directly behind `previous` (None: at the beginning).
 
     Raises:
@@ -51,19 +74,19 @@ class GoodVersions:
     """
 
     def __init__(self) -> None:
-        self._latest: dict[Version, Record] = {}
+        self._latest: dict[Version, int] = {}
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Link) -> None:
         """Take the next record into account: it makes its own version good, a ROLLBACK the one it left bad."""
         if record.action is Action.ROLLBACK and record.previous_version is not None:
             self._latest.pop(record.previous_version, None)
         # Out and in again: a dict keeps the place of a key that is merely overwritten.
         self._latest.pop(record.version, None)
-        self._latest[record.version] = record
+        self._latest[record.version] = record.generation
 
     @property
-    def previous(self) -> Record | None:
-        """The latest record of the last good version other than the head's."""
+    def previous(self) -> int | None:
+        """The latest generation of the last good version other than the head's."""
         newest_first = reversed(self._latest.values())
         next(newest_first, None)
         return next(newest_first, None)
@@ -75,10 +98,10 @@ def previous_good(records: Iterable[Record]) -> Record | None:
     After A, B, C it is B; after the rollback to B it is A, for C was rolled away from: a rollback of a rollback never
     brings the bad version back. Deploying C again makes it good again.
     """
-    good = GoodVersions()
-    for record in records:
+    good, known = GoodVersions(), {record.generation: record for record in records}
+    for record in known.values():
         good.add(record)
-    return good.previous
+    return None if good.previous is None else known[good.previous]
 
 
 def validate_request_id(text: str) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model_sidecar.disk.calls import Disk
@@ -21,6 +22,7 @@ from model_sidecar.disk.faults import store_error, store_faults
 from model_sidecar.disk.steps import (
     discard,
     is_directory,
+    opened_directory,
     read_file,
     sweep,
     sync_directory,
@@ -31,6 +33,7 @@ from model_sidecar.errors import CommitStateUnknownError, Reason, RefusedError, 
 from model_sidecar.ledger.backend import GenerationTakenError
 from model_sidecar.ledger.filling import RECORD, Filling, choose_filling, require_exclusive_directory
 from model_sidecar.ledger.record import MAX_READ_BYTES
+from model_sidecar.ledger.whole import State, Wholeness
 
 _NAME = re.compile(r"[0-9]{20}\.json", re.ASCII)
 
@@ -42,11 +45,15 @@ class FileBackend:
         directory: `<store>/<model>/environments/<environment>/ledger`. It, its parent and its parent's parent are made
             at the first commit. The model's directory is not: if that is missing, the store is not mounted.
         disk: the system calls.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, directory: Path, *, disk: Disk | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, disk: Disk | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._directory = directory
         self._disk = disk or Disk()
+        self._wholeness = Wholeness(clock)
         # A race costs a second look at most.
         self._filling: Filling | None = None
         self._unsupported = False
@@ -81,6 +88,7 @@ class FileBackend:
     def put_if_absent(self, generation: int, content: bytes) -> None:
         """See `Backend.put_if_absent`."""
         temporary = temporary_beside(self._path(generation))
+        before = self._state_shown()
         try:
             filling, now_s = self._lay(temporary, content)
             self._secure_earlier()
@@ -88,6 +96,7 @@ class FileBackend:
         finally:
             discard(self._disk, temporary)
         self._seen = True
+        self._wholeness.wrote(before=before, after=self._state_shown())
         if not self._swept:
             self._swept = True
             sweep(self._disk, self._directory, now_s=now_s)
@@ -121,18 +130,22 @@ class FileBackend:
         return int(max(filter(_NAME.fullmatch, names), default="0").removesuffix(".json"))
 
     def first_missing(self, head: int) -> int | None:
-        """See `Backend.first_missing`. Costs one listing of the directory."""
-        try:
-            listed = set(self._disk.names(self._directory))
-        except FileNotFoundError:
-            listed = set()
-        except OSError as error:
-            raise store_error(error, self._directory, doing="list") from error
-        for generation in range(1, head + 1):
-            # A mount may show an old listing, without a record that another host has just written: reading it decides.
-            if _file_name(generation) not in listed and self.read(generation) is None:
-                return generation
-        return None
+        """See `Backend.first_missing`. Costs one listing of the directory, where `survey` had not seen it like this."""
+        state = self._state()
+        if state is not None and self._wholeness.covers(head, state):
+            return None
+        missing = self._listed_missing(head)
+        if state is not None:
+            up_to = head if missing is None else missing - 1
+            self._wholeness.listed(up_to=up_to, before=state, after=self._state())
+        return missing
+
+    def survey(self, head: int) -> None:
+        """See `Backend.survey`. Costs a look at the directory, and a listing once it has come to rest after a change."""
+        state = self._state()
+        if state is not None and self._wholeness.is_due(state):
+            with contextlib.suppress(StoreError):  # whoever has to know will be told
+                self.first_missing(head)
 
     def unsupported(self) -> bool:
         """See `Backend.unsupported`. Every try to record tries the mount again."""
@@ -163,6 +176,30 @@ class FileBackend:
                 generation=len(contents),
             ) from error
         sweep(self._disk, self._directory.parent, now_s=now_s)
+
+    def _listed_missing(self, head: int) -> int | None:
+        try:
+            listed = set(self._disk.names(self._directory))
+        except FileNotFoundError:
+            listed = set()
+        except OSError as error:
+            raise store_error(error, self._directory, doing="list") from error
+        for generation in range(1, head + 1):
+            # A mount may show an old listing, without a record that another host has just written: reading it decides.
+            if _file_name(generation) not in listed and self.read(generation) is None:
+                return generation
+        return None
+
+    def _state(self) -> State | None:
+        # Opened, since over NFS that is what asks the server; stat(2) may be answered from what this host has seen.
+        with contextlib.suppress(OSError), opened_directory(self._disk, self._directory) as fd:
+            return State.of(self._disk.fstat(fd))
+        return None
+
+    def _state_shown(self) -> State | None:
+        with contextlib.suppress(OSError):
+            return State.of(self._disk.stat(self._directory))
+        return None
 
     def _path(self, generation: int) -> Path:
         return self._directory / _file_name(generation)

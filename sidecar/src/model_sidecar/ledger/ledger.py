@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from model_sidecar.errors import ConflictError, StoreError
 from model_sidecar.ledger.backend import Backend, GenerationTakenError
-from model_sidecar.ledger.chain import broken, check_link, validate_request_id
+from model_sidecar.ledger.chain import Link, broken, check_link, validate_request_id
 from model_sidecar.ledger.commit import Commit, Intent, conflict, record_after, reused
 from model_sidecar.ledger.face import Identity, PointerFace, Reading, Standing
 from model_sidecar.ledger.history import History
 from model_sidecar.ledger.memory import Memory
 from model_sidecar.ledger.reconcile import Decision, Follow, interpret, is_external
-from model_sidecar.ledger.record import Action, Record, Writer, decode, encode
+from model_sidecar.ledger.record import Action, Outline, Record, Writer, decode, encode, outline
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.names import Environment, ModelName
 
@@ -95,16 +95,13 @@ class Ledger(History):
         """
         if self._memory is None:
             return
-        last: Record | None = None
-        for generation, line in enumerate(self._memory.read(), 1):
-            try:
-                last = self._linked(last, generation, line)
-            except StoreError as error:
-                log.warning("%s is damaged and is not believed from there on: %s", self._memory.path, error)
-                self._memory.forget_from(generation)
-                break
-            self._learn([last])
-        if last is not None:
+        lines = self._memory.read()
+        found, newest, problem = self._recalled(lines)
+        if problem is not None:
+            log.warning("%s is damaged and is not believed from there on: %s", self._memory.path, problem)
+            self._memory.forget_from(len(found) + 1)
+        if newest is not None:
+            self._learn(found, newest)
             self._backend.expect_records()
 
     def look(self) -> Look:
@@ -131,6 +128,8 @@ class Ledger(History):
                 raise
             self._put_back()
             head = self.refresh()
+        if head is not None:
+            self._backend.survey(head.generation)
         return Look(
             decision=self._meaning(reading),
             head=head,
@@ -208,7 +207,7 @@ class Ledger(History):
         else:
             self._check_still_there(known)
             hint = known.generation
-        found: list[Record] = []
+        found: list[tuple[Outline, bytes]] = []
         last = known
         while True:
             generation = last.generation + 1 if last else 1
@@ -221,8 +220,9 @@ class Ledger(History):
                 if content is None:
                     raise broken(generation, "it is missing, but a later one is there")
             last = self._linked(last, generation, content)
-            found.append(last)
-        self._learn(found)
+            found.append((Outline.of(last), content))
+        if last is not None:
+            self._learn(found, last)
         self._remember()
         return self.head
 
@@ -287,7 +287,8 @@ class Ledger(History):
             raise conflict(expected=expected_generation, actual=generation, winner=head)
         self._check_fits(head, record)
         try:
-            self._backend.put_if_absent(record.generation, encode(record))
+            content = encode(record)
+            self._backend.put_if_absent(record.generation, content)
         except GenerationTakenError as error:
             self.refresh()
             earlier = self.find_replay(request_id, request_sha256=request_sha256)
@@ -295,7 +296,7 @@ class Ledger(History):
                 return Commit(record=earlier, replayed=True)
             winner = self.record(record.generation)
             raise conflict(expected=expected_generation, actual=record.generation, winner=winner) from error
-        self._learn([record])
+        self._learn([(Outline.of(record), content)], record)
         self._remember()
         # An operator's word replaces whatever is in the pointer; an adoption only the edit that was adopted, for there
         # may be a newer one by now. Nor does a word that was given long ago replace what somebody has written since.
@@ -305,14 +306,9 @@ class Ledger(History):
         return Commit(record=record, replayed=False, warning=self._show(record, before) if shows else "")
 
     def _remember(self) -> None:
-        if self._memory is None or (head := self.head) is None:
-            return
-        for generation in range(self._memory.generation + 1, head.generation + 1):
-            record = self.record(generation)
-            # Another digest: it has fields of a newer software, and is no record any more without them.
-            if record is None or digest_of(content := encode(record)) != record.sha256:
-                return
-            self._memory.append(generation, content)
+        if self._memory is not None:
+            known = self._memory.generation
+            self._memory.append(known + 1, self._contents_after(known))
 
     def _check_still_there(self, known: Record) -> None:
         content = self._backend.read(known.generation)
@@ -332,6 +328,28 @@ class Ledger(History):
             return ""
         return f" (if that is right, stop this sidecar, remove {self._memory.path}, and start it again)"
 
+    def _recalled(
+        self, lines: Sequence[bytes]
+    ) -> tuple[list[tuple[Outline, bytes]], Record | None, StoreError | None]:
+        # By its digest, a line is one that was decoded before it was remembered. What is asked again is whether they follow
+        # one another; and of the newest, which may be acted upon, everything.
+        found: list[tuple[Outline, bytes]] = []
+        problem: StoreError | None = None
+        try:
+            for line in lines:
+                told = outline(line)
+                self._check_fits(found[-1][0] if found else None, told)
+                found.append((told, line))
+        except StoreError as error:
+            problem = error
+        while found:
+            try:
+                return found, decode(found[-1][1]), problem
+            except StoreError as error:
+                problem = error
+                found.pop()
+        return found, None, problem
+
     def _linked(self, previous: Record | None, generation: int, content: bytes) -> Record:
         try:
             record = decode(content)
@@ -340,7 +358,7 @@ class Ledger(History):
         self._check_fits(previous, record)
         return record
 
-    def _check_fits(self, previous: Record | None, record: Record) -> None:
+    def _check_fits(self, previous: Link | None, record: Link) -> None:
         check_link(previous, record)
         if (record.model, record.environment) != (self._model, self._environment):
             raise broken(
@@ -349,16 +367,9 @@ class Ledger(History):
             )
 
     def _put_back(self) -> None:
-        with self._lock:
-            known = tuple(self._records)
-        contents = [encode(record) for record in known]
-        for record, content in zip(known, contents, strict=True):
-            if digest_of(content) != record.sha256:
-                raise broken(
-                    record.generation, "it is gone, and cannot be put back: it has fields of a newer software"
-                )
+        known = self._contents_after(0)
         try:
-            self._backend.put_back(contents)
+            self._backend.put_back(known)
         except GenerationTakenError as error:
             # A mixture of two histories would be no chain.
             raise broken(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from model_sidecar.disk.calls import Disk
@@ -49,14 +50,12 @@ class Memory:
             content = self._content()
             records = []
             self._ends = [0]
-            # Not splitlines(), which ends a line at a carriage return too: what is kept must begin where the file does.
-            for line in content.split(b"\n")[:-1]:
-                digest, _, record = line.partition(b" ")
-                record += b"\n"
+            while end := content.find(b"\n", begin := self._ends[-1]) + 1:
+                digest, _, record = content[begin:end].partition(b" ")
                 if digest != digest_of(record).encode():
                     break
                 records.append(record)
-                self._ends.append(self._ends[-1] + len(line) + 1)
+                self._ends.append(end)
             self._is_whole = self._ends[-1] == len(content)
             if not self._is_whole:
                 log.warning(
@@ -72,14 +71,17 @@ class Memory:
             del self._ends[generation:]
             self._is_whole = False
 
-    def append(self, generation: int, content: bytes) -> None:
-        """Remember a record. Only the next one is written: another thread may have been first."""
+    def append(self, generation: int, contents: Sequence[bytes]) -> None:
+        """Remember records, the first of which is of this generation; another thread may have been first with some of them."""
         with self._lock:
-            if generation != self.generation + 1:
+            begin = self.generation + 1 - generation
+            if begin < 0:
+                return
+            lines = [digest_of(content).encode() + b" " + content for content in contents[begin:]]
+            if not lines:
                 return
             try:
-                line = digest_of(content).encode() + b" " + content
-                self._write(line)
+                self._write(b"".join(lines))
             except OSError as error:
                 self._is_whole = False
                 if not self._complained:
@@ -90,7 +92,8 @@ class Memory:
                     )
                 self._complained = True
                 return
-            self._ends.append(self._ends[-1] + len(line))
+            for line in lines:
+                self._ends.append(self._ends[-1] + len(line))
 
     def _write(self, content: bytes) -> None:
         # Not synced: a power cut takes the newest lines, and these are in the ledger.

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -176,6 +176,62 @@ def decode(content: bytes) -> Record:
         raise StoreError(f"not a record of the ledger: {error}", reason=Reason.LEDGER_INVALID) from error
 
 
+class Outline(NamedTuple):
+    """What a history keeps of every record beside its bytes. The fields are `Record`'s."""
+
+    generation: int
+    previous_record_sha256: Digest | None
+    model: ModelName
+    environment: Environment
+    action: Action
+    version: Version
+    manifest_sha256: Digest
+    previous_version: Version | None
+    request_id: str
+    sha256: Digest
+
+    @classmethod
+    def of(cls, record: Record) -> Outline:
+        """A record's."""
+        return cls(
+            record.generation,
+            record.previous_record_sha256,
+            record.model,
+            record.environment,
+            record.action,
+            record.version,
+            record.manifest_sha256,
+            record.previous_version,
+            record.request_id,
+            record.sha256,
+        )
+
+
+def outline(content: bytes) -> Outline:
+    """The outline of a record that was decoded before, at a tenth of what that costs: not every rule is asked again.
+
+    Raises:
+        StoreError: LEDGER_INVALID; these bytes were never a record.
+    """
+    try:
+        told = _OUTLINES.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"not a record of the ledger: {error}", reason=Reason.LEDGER_INVALID) from error
+    intern = sys.intern
+    return Outline(
+        told.generation,
+        Digest(told.previous_record_sha256) if told.previous_record_sha256 else None,
+        ModelName(intern(told.model)),
+        Environment(intern(told.environment)),
+        told.action,
+        Version(intern(told.version)),
+        Digest(intern(told.manifest_sha256)),
+        Version(intern(told.previous_version)) if told.previous_version else None,
+        told.request_id,
+        digest_of(content),
+    )
+
+
 def format_timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2024-01-15T03:12:45.000000Z`. ValueError for a naive datetime."""
     if moment.utcoffset() is None:
@@ -208,6 +264,18 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["COMMITTED"]
 
 
+class _Outlined(msgspec.Struct, frozen=True, gc=False):
+    generation: int
+    previous_record_sha256: str
+    model: str
+    environment: str
+    action: Action
+    version: str
+    manifest_sha256: str
+    previous_version: str
+    request_id: str
+
+
 # msgspec learns a type when it first meets it, which must not happen in two threads at once (see release.manifest_reading).
 msgspec.convert(
     {
@@ -221,6 +289,7 @@ msgspec.convert(
     },
     _Document,
 )
+_OUTLINES = msgspec.json.Decoder(_Outlined)
 
 
 def _record(document: _Document, sha256: Digest) -> Record:

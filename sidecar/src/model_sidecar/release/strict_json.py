@@ -51,7 +51,9 @@ def loads(content: bytes) -> Any:
         raise NotStrictJsonError(
             f"not JSON: {error.msg} at line {error.lineno} column {error.colno}"
         ) from None
-    _refuse_surrogates(document)
+    # Bytes that are UTF-8 hold none; only an escape can make one.
+    if "\\u" in text:
+        _refuse_surrogates(document)
     return document
 
 
@@ -64,6 +66,8 @@ def dumps(document: object) -> bytes:
 def _refuse_depth(text: str) -> None:
     # Before parsing, for the parser itself recurses. Strings are skipped as wholes; an unfinished one to the end, and
     # the parser says the rest.
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
     depth = 0
     for token in _STRING_OR_BRACKET.finditer(text):
         match token[0]:

@@ -1,0 +1,1 @@
+"""What grows with use, and whether its cost does."""
