@@ -29,7 +29,7 @@ from model_sidecar_client import AsyncClient, Prediction
 VERSION = "2024.01.10.prod"
 ROWS = np.ones((1, 2), np.float32)
 ASKERS = (1, 8, 32)
-GOAL = Goal(1.0)
+GOAL = Goal(2.0)
 
 Predict = Callable[[], Awaitable[Prediction]]
 
