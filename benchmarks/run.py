@@ -23,7 +23,17 @@ from harness import page
 from harness.results import Result, keep, kept, measure_now
 
 PEERS = ("mlserver", "kserve", "triton")
-SUBJECTS = ("serving", "planes", "streaming", "peers", "footprint", "growth")
+SUBJECTS = (
+    "serving",
+    "clients",
+    "streaming",
+    "shared_memory",
+    "planes",
+    "workers",
+    "peers",
+    "footprint",
+    "growth",
+)
 """In the order of the page."""
 
 
