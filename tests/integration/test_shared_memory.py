@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -55,7 +56,10 @@ def ours() -> set[str]:
 def _nothing_is_left() -> Iterator[None]:
     before = ours()
     yield
-    assert ours() <= before
+    end = time.monotonic() + 10
+    while not ours() <= before:
+        assert time.monotonic() < end, ours() - before
+        time.sleep(0.01)  # other tests' clients make some beside us, and drop their names at once
 
 
 def regions_of(sidecar: RunningSidecar) -> dict[str, tuple[str, int, int]]:
@@ -114,8 +118,8 @@ def test_the_client_uses_it_by_itself(yard: Yard) -> None:
         assert small.outputs["y"].shape == (0, WIDTH)
         assert regions_of(sidecar) == {}
         kept = [client.predict(MODEL, {"raw": rows_of(number)}).outputs["y"] for number in range(5)]
-        assert len(regions_of(sidecar)) == 1, "one caller needs one region"
-        assert not ours(), "its name is gone"
+        ((key, _offset, _size),) = regions_of(sidecar).values()  # one caller needs one region
+        assert not (FOLDER / key.lstrip("/")).exists(), "its name is gone"
         for number, values in enumerate(kept):
             np.testing.assert_array_equal(values, rows_of(number))
             values[...] = -1  # the caller's own
