@@ -60,7 +60,7 @@ $(VENV_TRITON)/.installed: requirements/tritonclient.txt client/pyproject.toml
 	@touch $@
 
 # ---------------------------------------------------------------------------------------------- every day
-.PHONY: demo check test fix bench
+.PHONY: demo check test fix benchmarks
 demo: venv ## a real model: deployed, broken and rolled back by day; watched and rolled back by itself at night
 	@$(BIN)/model-sidecar demo $(ARGS)
 
@@ -87,8 +87,8 @@ fix: venv ## format, and mend what lint can mend itself
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
-bench: venv ## run benchmarks/ (minutes; a quiet machine gives better numbers)
-	@for each in $(filter-out benchmarks/overload.py benchmarks/detection.py benchmarks/noting.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$each"; $(BIN)/python "$$each" $(ARGS); done
+benchmarks: venv ## measure all of docs/benchmarks.md and write it (half an hour; ARGS='--only serving', --fast, --page)
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 # ---------------------------------------------------------------------------------------------- overload and shutdown
 .PHONY: overload terminations

@@ -5,7 +5,7 @@ replaced and released meanwhile, all in the same interpreter. Printed is the lon
 answer: while nothing else happens, while another process loads the same bytes (what two cores shared by all cost), and
 while the sidecar itself verifies, loads, warms, swaps and releases.
 
-    make bench ARGS=--megabytes=512          (run the three phases `--rounds` times; medians are shown)
+    python benchmarks/load_beside_traffic.py --megabytes 512          (run the three phases `--rounds` times; medians are shown)
 """
 
 from __future__ import annotations

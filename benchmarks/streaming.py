@@ -1,17 +1,14 @@
 """What a stream gains: predictions a second over one stream, against calls, by the same client and the same sidecar.
 
-    python benchmarks/streaming.py [--seconds 2] [--rounds 7]
+    python benchmarks/streaming.py [--fast]
 
-Calls and stream take turns in one run; each line is the median of the rounds' ratios, with the least and the greatest.
 The client is `AsyncClient` in this process, the sidecar a process of its own with a model of one addition, so that what
-is measured is the way there and back. Fails where one of many askers at once gains less than nothing.
+is measured is the way there and back.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import statistics
 import sys
 import tempfile
 import time
@@ -22,6 +19,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from harness.figures import Figure, Goal, Measured, ratios, spread
+from harness.results import measured_alone
 from support.sidecars import serving
 from support.yard import MODEL, Yard
 
@@ -30,7 +29,7 @@ from model_sidecar_client import AsyncClient, Prediction
 VERSION = "2024.01.10.prod"
 ROWS = np.ones((1, 2), np.float32)
 ASKERS = (1, 8, 32)
-GOAL = 1.0
+GOAL = Goal(1.0)
 
 Predict = Callable[[], Awaitable[Prediction]]
 
@@ -72,32 +71,27 @@ async def compare(target: str, *, askers: int, seconds: float, rounds: int) -> l
         return measured
 
 
-def main() -> None:
-    """Measure, print, and fail where the goal is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    missed = False
+def measure(*, fast: bool = False) -> Measured:
+    """Streams over calls, for one asker and for many."""
+    seconds, rounds = (0.5, 2) if fast else (2.0, 7)
+    figures = []
     with tempfile.TemporaryDirectory() as root:
         yard = Yard(Path(root))
         yard.publish(VERSION)
         with serving(yard, VERSION) as sidecar:
             for askers in ASKERS:
-                measured = asyncio.run(
-                    compare(sidecar.data, askers=askers, seconds=options.seconds, rounds=options.rounds)
+                measured = asyncio.run(compare(sidecar.data, askers=askers, seconds=seconds, rounds=rounds))
+                calls, streamed = zip(*measured, strict=True)
+                figures.append(
+                    Figure(
+                        f"{askers} at once over one stream, of calls",
+                        ratios(streamed, calls),
+                        GOAL if askers > 1 else None,
+                        note=f"{spread(streamed)} a second beside {spread(calls)}",
+                    )
                 )
-                calls, streamed = (statistics.median(each) for each in zip(*measured, strict=True))
-                ratios = [stream / call for call, stream in measured]
-                ratio = statistics.median(ratios)
-                missed = missed or (askers > 1 and ratio < GOAL)
-                print(
-                    f"{askers:>3} askers: {streamed:6.0f} a second over a stream, {calls:6.0f} by calls: "
-                    f"{ratio:.2f} times ({min(ratios):.2f} to {max(ratios):.2f})",
-                    flush=True,
-                )
-    sys.exit(missed)
+    return Measured(title="What a stream gains, from Python.", figures=tuple(figures))
 
 
 if __name__ == "__main__":
-    main()
+    measured_alone("streaming", measure)

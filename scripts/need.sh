@@ -14,7 +14,9 @@ if [ ${#missing[@]} = 0 ]; then exit 0; fi
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "need: installing ${missing[*]}"
-    install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; }
+    # A package is called like its tool, but for this one.
+    packages=("${missing[@]/#h2load/nghttp2-client}")
+    install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"; }
     # The lists of packages may be old or not there at all.
     install >/dev/null 2>&1 || { apt-get update -qq && install; } >/dev/null 2>&1 || true
 fi

@@ -1,0 +1,59 @@
+"""All benchmarks by one command, and the page that tells of them.
+
+    make benchmarks [ARGS='--only serving,growth --fast']
+
+Every subject is measured by `measure(fast)` of the module of its name beside this file, which can also be run alone; what it
+found is kept in benchmarks/results/, and docs/benchmarks.md is written from all that is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from harness import page
+from harness.results import Result, keep, kept, measure_now
+
+SUBJECTS = ("serving", "streaming")
+"""In the order of the page."""
+
+
+def measure(subject: str, *, fast: bool) -> Result:
+    """Measure one subject and keep what was found."""
+    module = importlib.import_module(subject)
+    found: Result = measure_now(subject, module.measure, fast=fast)
+    return found
+
+
+def main() -> None:
+    """Measure those that are chosen, and write the page; fails if one could not be measured."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--only", default=",".join(SUBJECTS), help="subjects, with commas between them")
+    parser.add_argument(
+        "--fast", action="store_true", help="a check that all of it works; the figures say little"
+    )
+    parser.add_argument("--page", action="store_true", help="measure nothing: write the page of what is kept")
+    chosen = parser.parse_args()
+    failed = []
+    for subject in () if chosen.page else chosen.only.split(","):
+        print(f"== {subject}", flush=True)
+        begun = time.monotonic()
+        try:
+            keep(measure(subject, fast=chosen.fast))
+        except Exception:  # noqa: BLE001 - the others can be measured all the same
+            traceback.print_exc()
+            failed.append(subject)
+        print(f"   {time.monotonic() - begun:.0f} s", flush=True)
+    known = {result.subject: result for result in kept()}
+    page.write([known[subject] for subject in SUBJECTS if subject in known])
+    sys.exit(f"not measured: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
