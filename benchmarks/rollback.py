@@ -213,7 +213,7 @@ def measure(*, fast: bool = False) -> Measured:
         tables=(Table(f"{rounds * times} of each, ms", ("", "p50", "p99", "least", "most"), tuple(rows)),),
         notes=(
             "Before the first answer a record waits for the disk seven times: its file, its name, and the names above it. "
-            + "The pointer's two come after, and before the call's own answer.",
+            "The pointer's two come after, and before the call's own answer.",
         ),
     )
 
