@@ -35,6 +35,10 @@ MEGABYTES = 50
 P50_MS, P99_MS, EDITED_MS, TIMES = 5.0, 25.0, 10.0, 20.0
 
 Taken = list[float]
+_WAITS = (
+    "Before the first answer a record waits for the disk seven times: its file, its name, and the names above it. "
+    "The pointer's two come after, and before the call's own answer."
+)
 
 
 class Site:
@@ -211,10 +215,7 @@ def measure(*, fast: bool = False) -> Measured:
             ),
         ),
         tables=(Table(f"{rounds * times} of each, ms", ("", "p50", "p99", "least", "most"), tuple(rows)),),
-        notes=(
-            "Before the first answer a record waits for the disk seven times: its file, its name, and the names above it. "
-            "The pointer's two come after, and before the call's own answer.",
-        ),
+        notes=(_WAITS,),
     )
 
 

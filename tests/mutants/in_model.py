@@ -6,6 +6,22 @@ from mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        name="large-weights-freed-page-by-page",
+        why="Each swap of a large model stops every prediction for as long as the kernel takes to free its pages.",
+        file="model/loaded.py",
+        find="        if self._heaviest >= HUGE:",
+        replace="        if False:",
+        tests=("model/test_memory.py::test_large_weights_lie_on_huge_pages_once_the_model_has_settled",),
+    ),
+    Mutant(
+        name="reserved-memory-filled",
+        why="What was only reserved becomes memory of the sidecar, and the kernel ends it at its limit.",
+        file="model/memory.py",
+        find=" and int(rest[0]) << 10 >= _FILLED * size",
+        replace="",
+        tests=("model/test_memory.py::test_memory_that_is_reserved_and_not_used_is_not_filled",),
+    ),
+    Mutant(
         name="external-data-outside-the-manifest",
         why="A model that names `/etc/passwd` as its weights has it opened.",
         file="model/loader.py",

@@ -95,7 +95,7 @@ class Graph:
             raise _failed() from error
 
     def close(self) -> None:
-        """Drop the session. Holds the GIL for as long as its destructor takes: 20-80 ms for half a gigabyte."""
+        """Drop the session. Holds the GIL for as long as its destructor takes (see `LoadedModel.close`)."""
         self._session = self._runs = None
 
     def _with_bf16(self, feed: Arrays) -> Mapping[str, NDArray[Any] | ort.OrtValue]:

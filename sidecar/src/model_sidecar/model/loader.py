@@ -69,6 +69,7 @@ def load(
         graph=graph,
         preprocessing=preprocessing,
         baseline=_baseline(verified),
+        heaviest=max(anatomy.heaviest for anatomy in anatomies.values()),
     )
 
 
