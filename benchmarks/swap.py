@@ -4,8 +4,8 @@
 
 Models of 512 MB, once as two large weights, once as 2,000 small ones with an operator after each. Twice over:
 
-- step by step, in a process where a thread only looks at the clock (`harness.ticking`): its longest stall in each step,
-  beside its longest stall while another process does the same;
+- step by step, in a process where a thread only looks at the clock (`harness.ticking`): its longest stall in each step, less
+  what it waited for a core, beside its longest stall while another process does the same;
 - from outside, by one caller of a small model whose sidecar serves the large one too: what the caller waits while the
   sidecar swaps that, beside what it waits while another process does the same work.
 
@@ -215,7 +215,7 @@ def _group_peak(group: Path) -> float | None:
 
 def measure(*, fast: bool = False) -> Measured:
     """Both layouts: stalls by step, what a caller waits, and what many swaps leave behind."""
-    megabytes, rounds, swaps, less = (64, 1, 4, 16) if fast else (512, 5, 100, 64)
+    megabytes, rounds, swaps, less = (64, 1, 4, 16) if fast else (512, 3, 100, 64)
     figures: list[Figure] = []
     rows: list[tuple[str, ...]] = []
     for layout, said in SAID.items():

@@ -1,4 +1,4 @@
-"""A process with a thread that only looks at the clock: how long was it kept from it while a version was loaded and released?
+"""A process with a thread that only looks at the clock: how long did others keep the interpreter from it?
 
 python ticking.py STORE MODEL        then, on stdin, one command a line; each is answered by one line of JSON:
 
@@ -10,6 +10,7 @@ seen            the longest stall since then
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -75,12 +76,13 @@ class _Ticker(threading.Thread):
         self._longest = 0.0
 
     def run(self) -> None:
-        before = time.perf_counter()
+        # proc_pid_schedstat: nanoseconds on a core, and nanoseconds that it was ready to run and had none.
+        waits = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
         while True:
+            before, waited = time.perf_counter(), _waited_s(waits)
             time.sleep(TICK_S)
-            now = time.perf_counter()
-            self._longest = max(self._longest, now - before - TICK_S)
-            before = now
+            late = time.perf_counter() - before - TICK_S
+            self._longest = max(self._longest, late - (_waited_s(waits) - waited))
 
     def reset(self) -> None:
         time.sleep(10 * TICK_S)
@@ -89,6 +91,10 @@ class _Ticker(threading.Thread):
     def longest_ms(self) -> float:
         time.sleep(10 * TICK_S)
         return self._longest * 1e3
+
+
+def _waited_s(waits: int) -> float:
+    return int(os.pread(waits, 64, 0).split()[1]) / 1e9
 
 
 def main(store: str, model: str) -> None:
