@@ -2,7 +2,8 @@
 
     python benchmarks/swap.py [--fast]
 
-Models of 512 MB, once as two large weights, once as 2,000 small ones with an operator after each. Twice over:
+Models of 512 MB: two large weights, 2,000 small ones with an operator after each, and two large ones as
+`publish --external-weights` lays them out, mapped and not prepacked. Twice over:
 
 - step by step, in a process where a thread only looks at the clock (`harness.ticking`): its longest stall in each step, less
   what it waited for a core, beside its longest stall while another process does the same;
@@ -37,15 +38,20 @@ from support.sidecars import RunningSidecar
 from support.versions import write_version
 from support.yard import MODEL, PROD, Yard
 
+from model_sidecar.model.moving_out import moved_out
 from model_sidecar.release.names import ModelName, Version
 
-Layout = Literal["few", "many"]
+Layout = Literal["few", "many", "apart"]
 
 BIG = ModelName("big")
 SMALL = "2024.01.10.prod"
 TWO = (Version("2024.02.01.prod"), Version("2024.02.02.prod"))
 MIB = 1 << 20
-SAID: Mapping[Layout, str] = {"few": "2 weights", "many": "2,000 weights"}
+SAID: Mapping[Layout, str] = {
+    "few": "2 weights",
+    "many": "2,000 weights",
+    "apart": "2 weights published apart",
+}
 LOADING = ("verify", "load", "settle", "rehearse")
 
 STALL = Goal(10.0, at_most=True)
@@ -87,14 +93,19 @@ class Left:
 
 def put_big(store: Path, layout: Layout, *, megabytes: float) -> None:
     """Two versions of the large model, which differ in a field behind the rest (doc_string of onnx.proto's ModelProto)."""
-    width = models.side_of_large(megabytes, 2 if layout == "few" else 2000)
-    content = models.large(megabytes, layout)
+    width = models.side_of_large(megabytes, 2000 if layout == "many" else 2)
+    content = models.large(megabytes, "many" if layout == "many" else "few")
+    weights, runtime = {}, {}
+    if layout == "apart":
+        moved = moved_out(content, location="weights.bin")
+        weights = {"weights.bin": b"".join(moved.data(content))}
+        content, runtime = moved.model, {"prepack": False}
     pair = {"datatype": "FP32", "shape": [-1, width]}
     signature = {"inputs": [{"name": "x", **pair}], "outputs": [{"name": "y", **pair}]}
     for version in TWO:
         mark = version.encode()
-        files = {"model.onnx": content + b"\x32" + bytes([len(mark)]) + mark}
-        write_version(store, model=BIG, version=version, files=files, signature=signature)
+        files = {"model.onnx": content + b"\x32" + bytes([len(mark)]) + mark, **weights}
+        write_version(store, model=BIG, version=version, files=files, signature=signature, runtime=runtime)
 
 
 @contextmanager
@@ -122,7 +133,7 @@ def measure_layout(layout: Layout, *, megabytes: float, rounds: int) -> Found:
                 ]
                 for act in acts if number % 2 == 0 else reversed(acts):
                     act()
-        with RunningSidecar(yard, "--model", BIG, "--standby", "none") as sidecar:
+        with RunningSidecar(yard, "--model", BIG, "--standby", "none", "--allow-external-data") as sidecar:
             sidecar.wait_answering()
             ask_beside_swaps(sidecar, found, rounds=rounds)
     return found
@@ -218,8 +229,12 @@ def measure(*, fast: bool = False) -> Measured:
     megabytes, rounds, swaps, less = (64, 1, 4, 16) if fast else (512, 3, 100, 64)
     figures: list[Figure] = []
     rows: list[tuple[str, ...]] = []
+    work: dict[Layout, list[float]] = {}
     for layout, said in SAID.items():
         found = measure_layout(layout, megabytes=megabytes, rounds=rounds)
+        work[layout] = [
+            sum(each) for each in zip(*(found.of(step, "cpu_s") for step in LOADING), strict=True)
+        ]
         left = swap_often(layout, megabytes=less, swaps=swaps)
         model = f"{megabytes} MB of {said}"
         figures += _figures(model, found)
@@ -242,6 +257,13 @@ def measure(*, fast: bool = False) -> Measured:
             )
             for step in STEPS
         ]
+    figures.append(
+        Figure(
+            f"{megabytes} MB of 2 weights, processor time of verifying and loading, over the same published apart",
+            ratios(work["few"], work["apart"]),
+            note=f"{spread(work['few'])} ms beside {spread(work['apart'])} ms",
+        )
+    )
     header = ("step", "took, ms", "processor time, ms", "longest stall, ms")
     return Measured(
         title=f"What a swap of {megabytes} MB costs those who are being answered meanwhile.",
