@@ -37,6 +37,16 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="replaced-edit-adopted",
+        why="An edit that an operator's deploy has just replaced is recorded on top of it, and undoes it.",
+        file="serving/manager.py",
+        find="            case Sighting(decision=Adopt()) if news.at < self._flip.shown_at:",
+        replace="            case Sighting(decision=Adopt()) if False:",
+        tests=(
+            _MANAGER + "test_an_edit_that_a_deploy_replaced_is_not_adopted_for_having_been_seen_just_before",
+        ),
+    ),
+    Mutant(
         name="pointer-left-to-the-next-look",
         why="A script that reads the pointer after `sidecarctl rollback` finds the version that was rolled away from.",
         file="serving/flip.py",
@@ -102,8 +112,8 @@ MUTANTS = (
         name="repeated-order-carried-out-again",
         why="An operator's retry after a lost reply is an order of its own.",
         file="serving/desk.py",
-        find="        if done is not None:\n            self._replay(ordered, done)",
-        replace="        if False:\n            self._replay(ordered, done)",
+        find="        if found.replay is not None:\n            self._replay(ordered, found.replay)",
+        replace="        if False:\n            self._replay(ordered, found.replay)",
         tests=(_MANAGER + "test_a_repeated_order_is_answered_though_its_version_is_no_longer_good",),
     ),
     Mutant(

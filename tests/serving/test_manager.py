@@ -37,6 +37,7 @@ from model_sidecar.events import (
 )
 from model_sidecar.ledger.ledger import Commit, Intent, Look
 from model_sidecar.ledger.pending import PendingFile
+from model_sidecar.ledger.reconcile import Adopt
 from model_sidecar.ledger.record import Action, Actor, Record
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.names import Environment, ModelName, Version
@@ -725,6 +726,32 @@ def test_a_recorded_version_answers_before_the_pointer_shows_it_and_the_order_is
     running.edit(B)
     running.wait(live=B, generation=4)
     assert then[1:2] == [(B, B, True)]
+
+
+def test_an_edit_that_a_deploy_replaced_is_not_adopted_for_having_been_seen_just_before(
+    tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look between the record and the pointer finds the old edit and the new head: what the operator said stands."""
+    running = Running(tmp_path, shelf, poll_interval_s=60).start()
+    try:
+        running.deploy(A)
+        running.deploy(B)
+        running.pointer.write_text(json.dumps({"version": B}))  # what is live, so that nothing comes of it
+        show = running.ledger.show
+
+        def seen_before_shown(commit: Commit) -> Commit:
+            sighting = running.source.look()
+            assert isinstance(sighting.decision, Adopt)
+            running.manager.sighted(sighting)
+            return show(commit)
+
+        monkeypatch.setattr(running.ledger, "show", seen_before_shown)
+        running.deploy(C)
+        running.deploy(C, request_id="whatever came before has been dealt with", validate_only=True)
+
+        assert (running.live, running.generation, running.pointed_at()) == (C, 3, C)
+    finally:
+        running.stop()
 
 
 def test_a_pointer_that_hangs_holds_up_no_version_that_is_recorded(

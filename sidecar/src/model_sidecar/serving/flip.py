@@ -52,6 +52,12 @@ class Flip:
         self._on_event = on_event
         self._candidate: Preparation | None = None
         self._unshown: _Unshown | None = None
+        self._shown_at = float("-inf")
+
+    @property
+    def shown_at(self) -> float:
+        """When the pointer was last rewritten for a commit, or that was tried; monotonic seconds."""
+        return self._shown_at
 
     @property
     def candidate(self) -> Preparation | None:
@@ -125,9 +131,13 @@ class Flip:
                 # Somebody took the id meanwhile, for something else. This was acknowledged, and is recorded all the same.
                 intent = replace(intent, request_id=f"emergency-{digest_of(encode(record))[-32:]}")
             commit = self._scribe.enter(intent, expected_generation=head.generation)
-            self._scribe.show(commit)
+            self._show(commit)
         self._tell_committed(commit, trigger="operator", back=True)
         return commit.record
+
+    def _show(self, commit: Commit, *, urgent: bool = False) -> None:
+        self._scribe.show(commit, urgent=urgent)
+        self._shown_at = time.monotonic()
 
     def _tell_committed(self, commit: Commit, *, trigger: str, back: bool) -> None:
         if commit.replayed:
@@ -155,7 +165,7 @@ class Flip:
         self._publish(ready, generation=generation, since=since)
         unshown, self._unshown = self._unshown, None
         if unshown is not None:
-            self._scribe.show(unshown.commit, urgent=unshown.urgent)
+            self._show(unshown.commit, urgent=unshown.urgent)
 
     def _publish(self, ready: Preparation, *, generation: int | None, since: float) -> None:
         model, before = ready.model, self._stage.residents()
