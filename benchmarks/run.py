@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from harness import page
 from harness.results import Result, keep, kept, measure_now
 
-SUBJECTS = ("serving", "streaming", "rollback")
+SUBJECTS = ("serving", "streaming", "rollback", "swap")
 """In the order of the page."""
 
 
