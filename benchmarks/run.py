@@ -31,6 +31,8 @@ SUBJECTS = (
     "planes",
     "workers",
     "peers",
+    "rollback",
+    "swap",
     "footprint",
     "growth",
 )

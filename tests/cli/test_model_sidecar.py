@@ -229,6 +229,7 @@ PUBLISH = {
     "golden-inputs": __file__,
     "baseline-data": __file__,
     "allow-external-data": True,
+    "external-weights": True,
     "data-snapshot-id": "s3-7",
     "training-date": datetime.date(2024, 1, 9),
     "preprocessing-version": "3.1",

@@ -6,6 +6,40 @@ from mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        name="prepacked-whatever-the-manifest-says",
+        why="Half a gigabyte that was to be mapped is copied all the same, at every load.",
+        file="model/loader.py",
+        find="prepack=verified.manifest.runtime.prepack",
+        replace="prepack=True",
+        tests=(
+            "model/test_moving_out.py::test_without_prepacking_external_weights_are_mapped_and_answer_the_same",
+        ),
+    ),
+    Mutant(
+        name="weights-off-their-pages",
+        why="The model reads its weights from where others stand.",
+        file="model/moving_out.py",
+        find="        offset = self.size + -self.size % ALIGNMENT\n",
+        replace="        offset = self.size\n",
+        tests=("model/test_moving_out.py::test_what_is_moved_out_is_found_again_where_the_model_says",),
+    ),
+    Mutant(
+        name="large-weights-freed-page-by-page",
+        why="Each swap of a large model stops every prediction for as long as the kernel takes to free its pages.",
+        file="model/loaded.py",
+        find="        if self._heaviest >= HUGE:",
+        replace="        if False:",
+        tests=("model/test_memory.py::test_large_weights_lie_on_huge_pages_once_the_model_has_settled",),
+    ),
+    Mutant(
+        name="reserved-memory-filled",
+        why="What was only reserved becomes memory of the sidecar, and the kernel ends it at its limit.",
+        file="model/memory.py",
+        find=" and int(rest[0]) << 10 >= _FILLED * size",
+        replace="",
+        tests=("model/test_memory.py::test_memory_that_is_reserved_and_not_used_is_not_filled",),
+    ),
+    Mutant(
         name="external-data-outside-the-manifest",
         why="A model that names `/etc/passwd` as its weights has it opened.",
         file="model/loader.py",

@@ -20,6 +20,44 @@ MUTANTS = (
         tests=(_MANAGER + "test_a_rollback_does_not_wait_for_a_load_and_the_late_deploy_loses",),
     ),
     Mutant(
+        name="pointer-before-the-answer",
+        why="A bad version goes on answering for as long as the pointer takes, or hangs, though another is recorded.",
+        file="serving/flip.py",
+        find="        self._publish(ready, generation=generation, since=since)\n        unshown, self._unshown = self._unshown, None\n",
+        replace=(
+            "        unshown, self._unshown = self._unshown, None\n"
+            "        if unshown is not None:\n"
+            "            self._scribe.show(unshown.commit)\n"
+            "        self._publish(ready, generation=generation, since=since)\n"
+        ),
+        tests=(
+            _MANAGER
+            + "test_a_recorded_version_answers_before_the_pointer_shows_it_and_the_order_is_answered_after",
+            _MANAGER + "test_a_pointer_that_hangs_holds_up_no_version_that_is_recorded",
+        ),
+    ),
+    Mutant(
+        name="replaced-edit-adopted",
+        why="An edit that an operator's deploy has just replaced is recorded on top of it, and undoes it.",
+        file="serving/manager.py",
+        find="            case Sighting(decision=Adopt()) if news.at < self._flip.shown_at:",
+        replace="            case Sighting(decision=Adopt()) if False:",
+        tests=(
+            _MANAGER + "test_an_edit_that_a_deploy_replaced_is_not_adopted_for_having_been_seen_just_before",
+        ),
+    ),
+    Mutant(
+        name="pointer-left-to-the-next-look",
+        why="A script that reads the pointer after `sidecarctl rollback` finds the version that was rolled away from.",
+        file="serving/flip.py",
+        find="        if unshown is not None:\n",
+        replace="        if False:\n",
+        tests=(
+            _MANAGER
+            + "test_a_recorded_version_answers_before_the_pointer_shows_it_and_the_order_is_answered_after",
+        ),
+    ),
+    Mutant(
         name="committed-before-it-verified",
         why="A version that cannot be loaded is the head, and no sidecar that starts now answers anything.",
         file="serving/desk.py",
@@ -28,7 +66,7 @@ MUTANTS = (
             "        self._waiting.remove(chosen)\n"
             "        order, unverified = chosen.ordered.order, chosen.target\n"
             "        manifest = unverified.manifest or order.fingerprint()\n"
-            "        self._scribe.commit(\n"
+            "        self._scribe.enter(\n"
             "            Intent(\n"
             "                action=Action.DEPLOY, version=unverified.version, manifest_sha256=manifest, actor=order.actor,\n"
             "                request_id=order.request_id, request_sha256=order.fingerprint(),\n"
@@ -74,8 +112,8 @@ MUTANTS = (
         name="repeated-order-carried-out-again",
         why="An operator's retry after a lost reply is an order of its own.",
         file="serving/desk.py",
-        find="        if done is not None:\n            self._replay(ordered, done)",
-        replace="        if False:\n            self._replay(ordered, done)",
+        find="        if found.replay is not None:\n            self._replay(ordered, found.replay)",
+        replace="        if False:\n            self._replay(ordered, found.replay)",
         tests=(_MANAGER + "test_a_repeated_order_is_answered_though_its_version_is_no_longer_good",),
     ),
     Mutant(
@@ -260,8 +298,8 @@ MUTANTS = (
         name="manager-refreshes-without-patience",
         why="A mount that hangs blocks the thread that would carry out the rollback to what is in memory.",
         file="serving/scribe.py",
-        find="return self._patience.call(self.ledger.refresh, limit_s=_limit(urgent))",
-        replace="return self.ledger.refresh()",
+        find="lambda: self.ledger.receive(request_id, request_sha256=request_sha256), limit_s=_limit(urgent)",
+        replace="partial(lambda known: known, self.ledger.receive(request_id, request_sha256=request_sha256))",
         tests=("serving/test_scribe.py::test_nobody_waits_for_a_ledger_that_hangs",),
     ),
     Mutant(

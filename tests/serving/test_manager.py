@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import queue
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -34,8 +35,9 @@ from model_sidecar.events import (
     StandbyReady,
     StoreRead,
 )
-from model_sidecar.ledger.ledger import Intent, Look
+from model_sidecar.ledger.ledger import Commit, Intent, Look
 from model_sidecar.ledger.pending import PendingFile
+from model_sidecar.ledger.reconcile import Adopt
 from model_sidecar.ledger.record import Action, Actor, Record
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.names import Environment, ModelName, Version
@@ -149,7 +151,7 @@ class Running:
     def deploy(self, version: Version, **settings: object) -> Outcome:
         return self.order_deploy(version, **settings).result(WAIT_S)  # type: ignore[arg-type]
 
-    def rollback(self, target: RollbackTarget | None = None, **settings: object) -> Outcome:
+    def order_rollback(self, target: RollbackTarget | None = None, **settings: object) -> Future[Outcome]:
         order = RollbackOrder(
             actor=ANA,
             reason="it was wrong",
@@ -158,7 +160,14 @@ class Running:
             target=target or ToPrevious(),
             **settings,  # type: ignore[arg-type]
         )
-        return self.manager.submit(order).result(WAIT_S)
+        return self.manager.submit(order)
+
+    def rollback(self, target: RollbackTarget | None = None, **settings: object) -> Outcome:
+        return self.order_rollback(target, **settings).result(WAIT_S)
+
+    def pointed_at(self) -> str:
+        version: str = json.loads(self.pointer.read_bytes())["version"]
+        return version
 
     def edit(self, version: str, **fields: object) -> None:
         self.pointer.parent.mkdir(parents=True, exist_ok=True)
@@ -695,6 +704,73 @@ def test_a_version_that_was_replaced_is_not_deployed_again(running: Running) -> 
     assert (running.live, running.generation) == (C, 3)
 
 
+def test_a_recorded_version_answers_before_the_pointer_shows_it_and_the_order_is_answered_after(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is answered by a bad version for the time that the pointer takes; who gave the order finds it rewritten."""
+    running.deploy(A)
+    running.deploy(B)
+    show, then = running.ledger.show, []
+
+    def showing(commit: Commit) -> Commit:
+        then.append((running.live, running.pointed_at(), order.done()))
+        return show(commit)
+
+    monkeypatch.setattr(running.ledger, "show", showing)
+    order = running.order_rollback()
+    order.result(WAIT_S)
+
+    assert then == [(A, B, False)]
+    assert running.pointed_at() == A
+
+    running.edit(B)
+    running.wait(live=B, generation=4)
+    assert then[1:2] == [(B, B, True)]
+
+
+def test_an_edit_that_a_deploy_replaced_is_not_adopted_for_having_been_seen_just_before(
+    tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look between the record and the pointer finds the old edit and the new head: what the operator said stands."""
+    running = Running(tmp_path, shelf, poll_interval_s=60).start()
+    try:
+        running.deploy(A)
+        running.deploy(B)
+        running.pointer.write_text(json.dumps({"version": B}))  # what is live, so that nothing comes of it
+        show = running.ledger.show
+
+        def seen_before_shown(commit: Commit) -> Commit:
+            sighting = running.source.look()
+            assert isinstance(sighting.decision, Adopt)
+            running.manager.sighted(sighting)
+            return show(commit)
+
+        monkeypatch.setattr(running.ledger, "show", seen_before_shown)
+        running.deploy(C)
+        running.deploy(C, request_id="whatever came before has been dealt with", validate_only=True)
+
+        assert (running.live, running.generation, running.pointed_at()) == (C, 3, C)
+    finally:
+        running.stop()
+
+
+def test_a_pointer_that_hangs_holds_up_no_version_that_is_recorded(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record stands and is served; the order is answered once nobody waits for the pointer any more."""
+    running.deploy(A)
+    running.deploy(B)
+    back = threading.Event()
+    monkeypatch.setattr(running.ledger, "show", lambda _: back.wait(WAIT_S))
+    try:
+        outcome = running.rollback(emergency=True)  # which waits for half a second only
+        assert not back.is_set()
+    finally:
+        back.set()
+
+    assert (outcome.record.generation, outcome.pending, running.live) == (3, False, A)
+
+
 def test_an_error_that_nobody_foresaw_ends_one_order_and_nothing_else(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -739,7 +815,7 @@ class Unwritable:
 
         self.running = running
         self._patched = monkeypatch
-        for call in ("commit", "append"):
+        for call in ("enter", "append"):
             monkeypatch.setattr(running.ledger, call, refusing)
 
     def end(self) -> None:

@@ -47,9 +47,9 @@ def scribe(tmp_path: Path, disk: HangingDisk) -> Iterator[Scribe]:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda scribe: scribe.refresh(),
-        lambda scribe: scribe.refresh(urgent=True),
-        lambda scribe: scribe.find_replay(
+        lambda scribe: scribe.receive("new", request_sha256=scribe.ledger.head.request_sha256),
+        lambda scribe: scribe.receive("new", request_sha256=scribe.ledger.head.request_sha256, urgent=True),
+        lambda scribe: scribe.receive(
             scribe.ledger.head.request_id, request_sha256=scribe.ledger.head.request_sha256
         ),
     ],
@@ -73,16 +73,28 @@ def test_a_pointer_that_cannot_be_rewritten_now_is_left_for_the_next_look(
     scribe.rewrite_face()
 
 
+def test_a_pointer_that_cannot_show_a_commit_in_time_takes_nothing_back(
+    scribe: Scribe, disk: HangingDisk
+) -> None:
+    """What is recorded stands, and is served by now: that its pointer hangs is no error of the order's."""
+    entered = scribe.enter(intent(B), expected_generation=1)
+    disk.hang("rename")
+    scribe.show(entered)
+
+    assert not disk.back.is_set()
+    assert scribe.ledger.head == entered.record
+
+
 def test_a_commit_that_hangs_is_in_doubt_and_not_refused(scribe: Scribe, disk: HangingDisk) -> None:
     """It may land yet: the same request again finds out, and finds it once."""
     wanted = intent(B)
     disk.hang("link")
     with pytest.raises(CommitStateUnknownError):
-        scribe.commit(wanted, expected_generation=1)
+        scribe.enter(wanted, expected_generation=1)
     disk.back.set()
     with pytest.MonkeyPatch.context() as patience:
         patience.setattr(scribe, "_patience", Patience("later", limit_s=HANG_S))
-        again = scribe.commit(wanted, expected_generation=1)
+        again = scribe.enter(wanted, expected_generation=1)
         scribe.close()
     assert (again.record.generation, again.record.request_id) == (2, wanted.request_id)
     assert len(scribe.ledger.records()) == 2

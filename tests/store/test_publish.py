@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
@@ -89,6 +90,12 @@ class Bench:
         model = self.store.layout.model(NAME)
         assert not model.exists() or not list(model.iterdir())
         return refused.value
+
+    def refused_at(self, store: VersionStore) -> Reason:
+        """Why another store, with other settings, refuses the newest version."""
+        with pytest.raises(VerificationError) as refused:
+            store.verify(NAME, max(store.versions(NAME)))
+        return refused.value.reason
 
     def written(self, published: Published) -> dict[str, Any]:
         fields: dict[str, Any] = json.loads((published.path / "manifest.json").read_bytes())
@@ -353,6 +360,55 @@ def test_external_data_is_published_where_it_is_allowed(bench: Bench) -> None:
     published = bench.publish(allow_external_data=True)
     assert published.files["weights.bin"].role is Role.EXTERNAL_DATA
     bench.store.verify(NAME, VERSION).close()
+
+
+def test_large_weights_are_published_apart_and_the_version_answers_the_same(bench: Bench) -> None:
+    """Listed and verified as external data; the manifest says how they run best, as measured on the golden examples."""
+    width = models.side_of_large(8)
+    bench.put("model.onnx", models.large(8))
+    rows = np.random.default_rng(0).random((4, width), np.float32)
+    inside = bench.publish(golden_inputs=bench.npz(bench.build.parent / "rows.npz", {"x": rows}))
+    for name in ("model.onnx", "golden.npz"):
+        bench.put(name, (inside.path / name).read_bytes())
+
+    apart = bench.publish(version="2024.01.16.prod", external_weights=True)
+
+    assert apart.files["weights.bin"].role is Role.EXTERNAL_DATA
+    assert (apart.files["weights.bin"].size or 0) >= 2 * width * width * 4
+    assert (apart.files["model.onnx"].size or 0) < 4096
+    assert apart.golden_examples == 1
+    assert apart.call_s.keys() == {"mapped", "prepacked"}
+    runtime = bench.written(apart)["runtime"]
+    assert runtime == {"prepack": apart.call_s["mapped"] > 1.1 * apart.call_s["prepacked"]}
+    with bench.store.verify(NAME, Version("2024.01.16.prod")) as verified:
+        assert verified.manifest.runtime.prepack is runtime["prepack"]
+    assert bench.refused_at(VersionStore(bench.store.layout.root)) is Reason.EXTERNAL_DATA_REFUSED
+
+
+def test_a_build_that_names_its_data_file_as_ours_would_be_called_keeps_it(bench: Bench) -> None:
+    """What is moved out goes into a file of another name."""
+    model = onnx.load_model_from_string(models.external_data(bench.build, location="weights.bin"))
+    width = models.side_of_large(8)
+    more = onnx.load_model_from_string(models.large(8)).graph
+    for each in more.node:
+        for names in (each.input, each.output):
+            names[:] = [f"more-{name}" for name in names]
+    for weights in more.initializer:
+        weights.name = f"more-{weights.name}"
+    model.graph.node.extend(more.node)
+    model.graph.initializer.extend(more.initializer)
+    model.graph.input.append(models.value("more-x", shape=(-1, width)))
+    model.graph.output.append(models.value("more-y", shape=(-1, width)))
+    bench.put("model.onnx", models.content(model))
+
+    published = bench.publish(external_weights=True)
+
+    assert {"weights.bin", "weights-2.bin"} <= published.files.keys()
+
+
+def test_there_must_be_large_weights_to_publish_them_apart(bench: Bench) -> None:
+    """Else the version would need --allow-external-data for nothing."""
+    assert "without --external-weights" in str(bench.refused(InvalidRequestError, external_weights=True))
 
 
 def test_a_full_manifest_in_the_build_is_held_to_its_word(bench: Bench) -> None:

@@ -14,7 +14,13 @@ from model_sidecar.release.names import ModelName, Version
 NAME = ModelName("recommendation-v1")
 VERSION = Version("2024.01.15.prod")
 FILES: Mapping[str, bytes] = {MODEL: b"stands for a model " * 500, "notes.txt": b"stands for anything else"}
-ROLES = {MODEL: "model", PREPROCESSING: "preprocessing", GOLDEN: "golden", BASELINE: "baseline"}
+ROLES = {
+    "weights.bin": "external-data",
+    MODEL: "model",
+    PREPROCESSING: "preprocessing",
+    GOLDEN: "golden",
+    BASELINE: "baseline",
+}
 
 
 def write_version(

@@ -78,6 +78,7 @@ def preparer(
             with contact.touching(verified) if contact is not None else nullcontext():
                 with _timed(phases_s, "load"):
                     loaded = load(verified, allow_external_data=allow_external_data, scratch=scratch)
+                    loaded.settle()
                 try:
                     with _timed(phases_s, "warm"):
                         timeout_s = contact.timeout_s if contact is not None else DEFAULT_TIMEOUT_S

@@ -15,6 +15,7 @@ from model_sidecar.app.baselines import counted, warnings_of
 from model_sidecar.app.builds import Build, read_build
 from model_sidecar.app.contact import Contact
 from model_sidecar.app.golden_inputs import answered, rehearse_made, rows_of
+from model_sidecar.app.weights import weights_apart
 from model_sidecar.disk.faults import store_faults
 from model_sidecar.errors import InvalidRequestError, VerificationError
 from model_sidecar.model.baselines import baseline_in
@@ -47,6 +48,10 @@ _TOLD = ("training_date", "data_snapshot_id", "framework")
 """Facts that only the publisher knows, and that somebody will look for at 3 AM."""
 
 
+_AS_FAST = 1.1
+"""A call that takes longer than so many times the prepacked one's is slower, and not only measured so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishFacts:
     """What the publisher says of a version; None leaves it to the build's own manifest."""
@@ -71,6 +76,7 @@ class Published:
         golden_examples: how many it reproduced; 0 where it has none.
         golden_rows: how many rows the calls of `golden_inputs` have; None where no examples were made of any.
         baseline: what later traffic is compared with; None where it has none.
+        call_s: seconds of a call with external weights, as they are "mapped" and "prepacked"; empty where they are inside.
     """
 
     model: ModelName
@@ -82,6 +88,7 @@ class Published:
     golden_examples: int
     golden_rows: int | None
     baseline: Reference | None
+    call_s: Mapping[str, float]
     warnings: tuple[str, ...]
 
 
@@ -95,6 +102,7 @@ def publish(
     golden_inputs: Path | None = None,
     baseline_data: Path | None = None,
     allow_external_data: bool = False,
+    external_weights: bool = False,
     contact: Contact | None = None,
 ) -> Published:
     """Publish what a build directory holds as a version that `serve` would take, or not at all.
@@ -110,6 +118,9 @@ def publish(
         baseline_data: an `.npz` file of arrays named as the inputs, many rows each; with what the model answers to them
             they become the baseline. An array `truth` says what was true of each row.
         allow_external_data: whether weights may stand in files of their own.
+        external_weights: whether to take large weights out of the model into a file of their own, which is mapped where the
+            model is served; implies `allow_external_data`. Whether they are used as they are mapped, the manifest says: they
+            are, unless the model answers its golden examples more slowly so.
         contact: has the model tried in a child process first; None for a model that is trusted not to end this one.
 
     Raises:
@@ -120,6 +131,7 @@ def publish(
         StoreError: the build cannot be read, or the store cannot be written. Nothing was published.
         CommitStateUnknownError: published, but perhaps not durable yet.
     """
+    allow_external_data = allow_external_data or external_weights
     build = read_build(build_dir, allow_external_data=allow_external_data)
     build.check_names(model, version)
     if golden_inputs is not None and GOLDEN in build.roles:
@@ -135,6 +147,8 @@ def publish(
             name: staging.copy(build_dir / name, name=name, role=role) for name, role in build.roles.items()
         }
         build.check_bytes(files)
+        if external_weights:
+            files |= weights_apart(staging, taken=build.roles.keys())
         fields = _fields(build, facts, staging, files)
         # The signature is the loaded model's, and loading needs a manifest: so a first one without it.
         staging.write(
@@ -156,6 +170,9 @@ def publish(
             files[BASELINE] = staging.write(BASELINE, write_baseline(baseline), role=Role.BASELINE)
             completed = _completed(fields, files, loaded.signature, baseline)
             staging.write(MANIFEST, _json(completed))
+        calls: dict[str, float] = {}
+        if external_weights:
+            completed, calls = _as_it_runs_best(staging, completed)
         # From here on exactly what serve does with it.
         with _loaded(staging, allow_external_data=allow_external_data) as (loaded, verified):
             rehearsal = rehearse(loaded, verified) if made is None else rehearse_made(loaded, verified)
@@ -174,8 +191,21 @@ def publish(
             golden_examples=rehearsal.examples,
             golden_rows=None if made is None else rows_of(made),
             baseline=baseline,
+            call_s=calls,
             warnings=warnings,
         )
+
+
+def _as_it_runs_best(staging: Staging, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """The fields with the better `runtime` of the two, written; and what a call took with each."""
+    call_s = {}
+    for name, prepack in (("prepacked", True), ("mapped", False)):
+        staging.write(MANIFEST, _json({**fields, "runtime": {"prepack": prepack}}))
+        with _loaded(staging, allow_external_data=True) as (loaded, verified):
+            call_s[name] = rehearse(loaded, verified).cost_s
+    chosen = {**fields, "runtime": {"prepack": call_s["mapped"] > _AS_FAST * call_s["prepacked"]}}
+    staging.write(MANIFEST, _json(chosen))
+    return chosen, call_s
 
 
 def _survived(staging: Staging, contact: Contact, *, allow_external_data: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from model_sidecar.cli.exits import told
 from model_sidecar.cli.options import Parsed, config_option, option
 from model_sidecar.errors import ConfigurationError
 from model_sidecar.release.baseline import Baseline, StreamKind
+from model_sidecar.release.manifest import FileEntry, Role
 from model_sidecar.release.names import ModelName, Version, parse_model, parse_version
 
 _VERSION = Parsed("version", parse_version)
@@ -68,6 +70,11 @@ def _each_once(
     help="Make the baseline of these inputs (.npz), 20,000 rows or more; an array `truth` may stand beside them.",
 )
 @option("--allow-external-data", is_flag=True, help="Accept weights in files of their own.")
+@option(
+    "--external-weights",
+    is_flag=True,
+    help="Put large weights into a file of their own, to be mapped rather than copied; serve needs --allow-external-data.",
+)
 @option("--data-snapshot-id", help="The data that it was trained on.")
 @option(
     "--training-date",
@@ -101,6 +108,7 @@ def command(
     rollback_target: Version | None,
     output: str,
     allow_external_data: bool,
+    external_weights: bool,
     **facts: Any,
 ) -> None:
     """Publish BUILD_DIR as a version: checked as `serve` checks it, complete or not at all.
@@ -114,6 +122,7 @@ def command(
         from model_sidecar.store.versions import VersionStore
 
         store.mkdir(parents=True, exist_ok=True)
+        allow_external_data = allow_external_data or external_weights
         published = publish(
             build_dir,
             VersionStore(store, allow_external_data=allow_external_data),
@@ -123,6 +132,7 @@ def command(
             golden_inputs=golden_inputs,
             baseline_data=baseline_data,
             allow_external_data=allow_external_data,
+            external_weights=external_weights,
             contact=first_contact(allow_external_data=allow_external_data),
         )
         for warning in published.warnings:
@@ -139,6 +149,7 @@ def command(
                         "inputs": [str(spec) for spec in published.signature.inputs],
                         "outputs": [str(spec) for spec in published.signature.outputs],
                         "golden_examples": published.golden_examples,
+                        "call_ms": {name: each * 1e3 for name, each in published.call_s.items()},
                         "baseline_rows": published.baseline.rows if published.baseline is not None else 0,
                     }
                 )
@@ -151,9 +162,21 @@ def command(
             click.echo(f"output     {spec}")
         click.echo(f"golden     {_checked(published.golden_examples, published.golden_rows)}")
         click.echo(f"baseline   {_compared(published.baseline)}")
+        if published.call_s:
+            click.echo(f"weights    {_outside(published.files, published.call_s)}")
         files = counted(len(published.files), "file")
         click.echo(f"published  {model} {version}  {files}, {counted(size, 'byte')}  {published.manifest}")
         click.echo(f"next: sidecarctl deploy {model} {version} --environment prod --reason '…'", err=True)
+
+
+def _outside(files: Mapping[str, FileEntry], call_s: Mapping[str, float]) -> str:
+    names = [name for name, entry in files.items() if entry.role is Role.EXTERNAL_DATA]
+    size = sum(files[name].size or 0 for name in names)
+    mapped, prepacked = call_s["mapped"], call_s["prepacked"]
+    return (
+        f"{counted(size, 'byte')} in {', '.join(names)}; a call takes {mapped * 1e3:.2f} ms with them as they are mapped, "
+        f"{prepacked * 1e3:.2f} ms with them prepacked"
+    )
 
 
 def _checked(examples: int, rows: int | None) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from model_sidecar.errors import ConflictError, RequestIdReusedError
+from model_sidecar.ledger.face import Reading
 from model_sidecar.ledger.record import Action, Actor, Record, Writer
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Environment, ModelName, Version
@@ -25,6 +26,13 @@ class Intent:
     source_commit: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Unshown:
+    """That the pointer does not show a record yet; `before` is what it said then, None where it could not be read."""
+
+    before: Reading | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
     """A record that stands.
@@ -32,11 +40,13 @@ class Commit:
     Attributes:
         record: it.
         replayed: an earlier call with this request id had written it already.
+        unshown: set where the pointer is to show the record, and `Ledger.show` has not been asked to do it yet.
         warning: why the pointer could not be rewritten, "" when it was. The record stands all the same.
     """
 
     record: Record
     replayed: bool
+    unshown: Unshown | None = None
     warning: str = ""
 
 

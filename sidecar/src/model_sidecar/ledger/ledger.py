@@ -15,7 +15,7 @@ from datetime import datetime
 from model_sidecar.errors import ConflictError, StoreError
 from model_sidecar.ledger.backend import Backend, GenerationTakenError
 from model_sidecar.ledger.chain import Link, broken, check_link, validate_request_id
-from model_sidecar.ledger.commit import Commit, Intent, conflict, record_after, reused
+from model_sidecar.ledger.commit import Commit, Intent, Unshown, conflict, record_after, reused
 from model_sidecar.ledger.face import Identity, PointerFace, Reading, Standing
 from model_sidecar.ledger.history import History
 from model_sidecar.ledger.memory import Memory
@@ -24,7 +24,7 @@ from model_sidecar.ledger.record import Action, Outline, Record, Writer, decode,
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.names import Environment, ModelName
 
-__all__ = ["Commit", "Intent", "Ledger", "Look"]
+__all__ = ["Commit", "Intent", "Ledger", "Look", "Reception"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,15 @@ class Look:
     pointer_identity: Identity | None
     read_only: bool = False
     """There is a ledger, and nothing can be recorded in it from here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """What an order meets: whose the pointer is, the head, and the record that this very order has written before."""
+
+    external: bool
+    head: Record | None = None
+    replay: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +235,27 @@ class Ledger(History):
         self._remember()
         return self.head
 
+    def receive(self, request_id: str, *, request_sha256: Digest) -> Reception:
+        """What an order meets that arrives now: one look at all that decides whether it is taken.
+
+        Raises:
+            As `refresh` and `find_replay`.
+        """
+        if self.externally_managed():
+            return Reception(external=True)
+        head = self.refresh()
+        return Reception(
+            external=False, head=head, replay=self.find_replay(request_id, request_sha256=request_sha256)
+        )
+
     def commit(self, intent: Intent, *, expected_generation: int) -> Commit:
-        """Append a record, exactly once for each request id, and rewrite the pointer.
+        """Append a record, exactly once for each request id, and rewrite the pointer: `enter`, then `show`."""
+        return self.show(self.enter(intent, expected_generation=expected_generation))
+
+    def enter(self, intent: Intent, *, expected_generation: int) -> Commit:
+        """Append a record, exactly once for each request id, and leave the pointer to `show`.
+
+        From here on the record stands, whatever becomes of the pointer: who serves it need not wait for that.
 
         Args:
             intent: what to record.
@@ -241,7 +269,7 @@ class Ledger(History):
                 one of which a known record is missing.)
             CommitStateUnknownError: it is recorded, but perhaps not for good. The same call again tells.
         """
-        return self._commit(
+        return self._enter(
             lambda head: self._record_after(head, intent),
             expected_generation=expected_generation,
             request_id=intent.request_id,
@@ -252,17 +280,28 @@ class Ledger(History):
         """Append, byte for byte, a record that was drawn up before (`draft`) and could not be written then.
 
         Raises:
-            As `commit`; ConflictError also where the head is another one than that which the record follows.
+            As `enter`; ConflictError also where the head is another one than that which the record follows.
         """
-        return self._commit(
+        entered = self._enter(
             lambda _: record,
             late=True,
             expected_generation=record.generation - 1,
             request_id=record.request_id,
             request_sha256=record.request_sha256,
         )
+        return self.show(entered)
 
-    def _commit(
+    def show(self, commit: Commit) -> Commit:
+        """Let the pointer show what was entered, unless it need not or somebody has edited it since.
+
+        Best effort: the commit says in `warning` why it could not be written, and whoever next looks tries again.
+        """
+        if commit.unshown is None:
+            return commit
+        warning = self._show(commit.record, commit.unshown.before)
+        return replace(commit, unshown=None, warning=warning)
+
+    def _enter(
         self,
         draw_up: Callable[[Record | None], Record],
         *,
@@ -303,7 +342,7 @@ class Ledger(History):
         shows = record.action is not Action.ADOPT or (before is not None and self._merely_lags(before))
         if late and before is not None and before.identity is not None and not self._merely_lags(before):
             shows = before.identity.mtime_ns <= record.timestamp.timestamp() * 1e9
-        return Commit(record=record, replayed=False, warning=self._show(record, before) if shows else "")
+        return Commit(record=record, replayed=False, unshown=Unshown(before) if shows else None)
 
     def _remember(self) -> None:
         if self._memory is not None:

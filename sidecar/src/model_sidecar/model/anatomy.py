@@ -46,6 +46,7 @@ class Anatomy:
         operators: every operator that any node uses, in whatever subgraph or function.
         external_locations: the names of external data files, as they stand there; `""` where one is missing.
         unshaped: inputs and outputs of the model of which not even the number of dimensions is told.
+        heaviest: how many bytes the content of the largest tensor has that stands in the file itself.
     """
 
     ir_version: int
@@ -53,6 +54,7 @@ class Anatomy:
     operators: frozenset[Operator]
     external_locations: frozenset[str]
     unshaped: frozenset[str]
+    heaviest: int = 0
 
     @property
     def op_domains(self) -> frozenset[str]:
@@ -138,6 +140,7 @@ class _Note(IntEnum):
     KEY = auto()
     CONTENT = auto()
     SHAPE = auto()
+    WEIGHTS = auto()
 
 
 _GRAPH = {tag(1, BYTES): _Kind.NODE, tag(5, BYTES): _Kind.TENSOR, tag(15, BYTES): _Kind.SPARSE_TENSOR}
@@ -160,7 +163,12 @@ _RULES: Mapping[_Kind, Mapping[int, _Kind | _Note]] = {
         tag(22, BYTES): _Kind.SPARSE_TENSOR,
         tag(23, BYTES): _Kind.SPARSE_TENSOR,
     },
-    _Kind.TENSOR: {tag(13, BYTES): _Kind.ENTRY, tag(14, VARINT): _Note.EXTERNAL},
+    _Kind.TENSOR: {
+        tag(4, BYTES): _Note.WEIGHTS,
+        tag(9, BYTES): _Note.WEIGHTS,
+        tag(13, BYTES): _Kind.ENTRY,
+        tag(14, VARINT): _Note.EXTERNAL,
+    },
     _Kind.SPARSE_TENSOR: {tag(1, BYTES): _Kind.TENSOR, tag(2, BYTES): _Kind.TENSOR},
     _Kind.ENTRY: {tag(1, BYTES): _Note.KEY, tag(2, BYTES): _Note.CONTENT},
     _Kind.FUNCTION: {tag(7, BYTES): _Kind.NODE, tag(9, BYTES): _Kind.OPSET, tag(11, BYTES): _Kind.ATTRIBUTE},
@@ -194,6 +202,7 @@ class _Walk:
         self._operators: set[tuple[bytes, bytes]] = set()
         self._locations: set[bytes] = set()
         self._unshaped: set[bytes] = set()
+        self._heaviest = 0
 
     def to_the_end(self) -> Anatomy:
         frame, at, budget = _Frame(_Kind.MODEL, len(self._content)), 0, MAX_FIELDS
@@ -235,6 +244,8 @@ class _Walk:
                 self._ir_version = value
             case _Note.SHAPE:
                 frame.notes[note] = b""
+            case _Note.WEIGHTS:
+                self._heaviest = max(self._heaviest, behind - value)
             case _Note.EXTERNAL:
                 if value:
                     frame.notes.setdefault(note, b"")
@@ -283,6 +294,7 @@ class _Walk:
             operators=frozenset(Operator(_domain(domain), _text(name)) for domain, name in self._operators),
             external_locations=frozenset(_text(each) for each in self._locations),
             unshaped=frozenset(_text(each) for each in self._unshaped),
+            heaviest=self._heaviest,
         )
 
 

@@ -40,19 +40,22 @@ class Graph:
         signature: what it takes and gives.
     """
 
-    def __init__(self, path: str, anatomy: Anatomy, *, name: str, identity: Digest) -> None:
+    def __init__(
+        self, path: str, anatomy: Anatomy, *, name: str, identity: Digest, prepack: bool = True
+    ) -> None:
         """Open an ONNX file.
 
         Args:
             path: where it is.
             anatomy: what is known of it.
             name: its name, for the error's words.
+            prepack: as in `open_session`.
             identity: the version's, for the last words of a process that it crashes (see `named_in`).
 
         Raises:
             VerificationError: as `open_session` and `read_signature` do.
         """
-        self._session: ort.InferenceSession | None = open_session(path, name=name)
+        self._session: ort.InferenceSession | None = open_session(path, name=name, prepack=prepack)
         self.signature: Signature = read_signature(self._session, unshaped=anatomy.unshaped, name=name)
         self._runs: _Runs | None = _Runs(
             _under(identity, self._session.run), _under(identity, self._session.run_with_ort_values)
@@ -95,7 +98,7 @@ class Graph:
             raise _failed() from error
 
     def close(self) -> None:
-        """Drop the session. Holds the GIL for as long as its destructor takes: 20-80 ms for half a gigabyte."""
+        """Drop the session. Holds the GIL for as long as its destructor takes (see `LoadedModel.close`)."""
         self._session = self._runs = None
 
     def _with_bf16(self, feed: Arrays) -> Mapping[str, NDArray[Any] | ort.OrtValue]:

@@ -48,7 +48,13 @@ def load(
     try:
         with _paths(verified, anatomies, allowed=allow_external_data, scratch=scratch) as paths:
             for name, path in paths.items():
-                graphs[name] = Graph(path, anatomies[name], name=name, identity=verified.manifest.digest)
+                graphs[name] = Graph(
+                    path,
+                    anatomies[name],
+                    name=name,
+                    identity=verified.manifest.digest,
+                    prepack=verified.manifest.runtime.prepack,
+                )
         graph, preprocessing = graphs[MODEL], graphs.get(PREPROCESSING)
         signature = graph.signature
         if preprocessing is not None:
@@ -69,6 +75,7 @@ def load(
         graph=graph,
         preprocessing=preprocessing,
         baseline=_baseline(verified),
+        heaviest=max(anatomy.heaviest for anatomy in anatomies.values()),
     )
 
 

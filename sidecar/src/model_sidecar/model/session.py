@@ -49,8 +49,10 @@ def check_runtime(installed: str = ort.__version__) -> None:
         )
 
 
-def open_session(path: str, *, name: str) -> ort.InferenceSession:
+def open_session(path: str, *, name: str, prepack: bool = True) -> ort.InferenceSession:
     """A session over the ONNX file at a path, on the CPU; `name` is the file's name for the error's words.
+
+    Without `prepack`, weights are used as they stand, and external ones where they are mapped.
 
     Takes as long as the model is large, and does not hold the GIL meanwhile: give it a path, never bytes.
 
@@ -67,7 +69,7 @@ def open_session(path: str, *, name: str) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(
             path,
-            _options(),
+            _options(prepack=prepack),
             providers=["CPUExecutionProvider"],
             # Its retry after a failure prints to stdout, and is over the same provider.
             enable_fallback=0,
@@ -93,7 +95,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _options() -> ort.SessionOptions:
+def _options(*, prepack: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     # One request, one thread: requests run beside each other, and a pool that spins takes the other cores from them.
     options.intra_op_num_threads = 1
@@ -104,6 +106,8 @@ def _options() -> ort.SessionOptions:
     options.enable_mem_pattern = False
     # Never guess the ORT format from the bytes or the name: what was dissected is what is read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     # Nothing to stderr, not even failures: they are raised, and logged once, with the version beside them.
     options.log_severity_level = 4
     return options

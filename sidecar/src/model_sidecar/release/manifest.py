@@ -87,6 +87,17 @@ class Baseline:
     rows: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How the model runs best, as `publish` has measured it.
+
+    `prepack`: whether onnxruntime lays weights out anew when it loads them, which takes memory and time once, and then is
+    faster for some operators; without it, external data is used where it is mapped.
+    """
+
+    prepack: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A parsed manifest. `digest`, the sha256 of its bytes, is the version's identity."""
@@ -109,4 +120,5 @@ class Manifest:
     outputs: OutputRoles = OutputRoles()
     golden: Golden | None = None
     baseline: Baseline | None = None
+    runtime: Runtime = Runtime()
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from model_sidecar.release.manifest import (
     Manifest,
     OutputRoles,
     Role,
+    Runtime,
 )
 from model_sidecar.release.names import parse_model, parse_version
 from model_sidecar.release.tensors import Datatype, Signature, TensorSpec
@@ -62,6 +63,7 @@ def parse_manifest(content: bytes) -> Manifest:
         outputs=document.outputs or OutputRoles(),
         golden=document.golden,
         baseline=document.baseline,
+        runtime=document.runtime or Runtime(),
         provenance=document.provenance,
     )
 
@@ -151,6 +153,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     outputs: OutputRoles | None = None
     golden: Golden | None = None
     baseline: Baseline | None = None
+    runtime: Runtime | None = None
     provenance: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -273,6 +276,7 @@ msgspec.convert(
         "outputs": {},
         "golden": {"path": ""},
         "baseline": {"path": ""},
+        "runtime": {},
     },
     _Document,
 )

@@ -61,17 +61,17 @@ class OrderDesk:
 
     def _accept(self, ordered: Ordered) -> None:
         order = ordered.order
-        urgent = is_emergency(order)
-        if self._scribe.is_external(urgent=urgent):
+        found = self._scribe.receive(
+            order.request_id, request_sha256=order.fingerprint(), urgent=is_emergency(order)
+        )
+        if found.external:
             raise RefusedError(
                 "the active pointer is managed from outside (it is read-only here): change it where it comes from",
                 reason=Reason.POINTER_EXTERNALLY_MANAGED,
             )
-        head = self._scribe.refresh(urgent=urgent)
-        done = self._scribe.find_replay(order.request_id, request_sha256=order.fingerprint(), urgent=urgent)
-        base_generation = head.generation if head else 0
-        if done is not None:
-            self._replay(ordered, done)
+        base_generation = found.head.generation if found.head else 0
+        if found.replay is not None:
+            self._replay(ordered, found.replay)
             return
         self._waiting.append(Accepted(ordered, self._target_on(order, base_generation), base_generation))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from model_sidecar.errors import ConflictError, Reason, RequestIdReusedError, VerificationError
 from model_sidecar.events import Committed, GaveWay, Listener, Published, Restated, Site, StandbyReady
@@ -19,6 +19,14 @@ from model_sidecar.serving.loading import Preparation
 from model_sidecar.serving.policy import Holding
 from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.stage import Model, Residents, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class _Unshown:
+    """A commit that the pointer does not show yet, and whether there is little time for that."""
+
+    commit: Commit
+    urgent: bool
 
 
 class Flip:
@@ -43,6 +51,13 @@ class Flip:
         self._janitor = janitor
         self._on_event = on_event
         self._candidate: Preparation | None = None
+        self._unshown: _Unshown | None = None
+        self._shown_at = float("-inf")
+
+    @property
+    def shown_at(self) -> float:
+        """When the pointer was last rewritten for a commit, or that was tried; monotonic seconds."""
+        return self._shown_at
 
     @property
     def candidate(self) -> Preparation | None:
@@ -92,9 +107,10 @@ class Flip:
             )
 
     def commit(self, intent: Intent, *, base_generation: int, trigger: str, urgent: bool = False) -> Commit:
-        """Write the record, on top of this head only; errors are the ledger's."""
+        """Write the record, on top of this head only; errors are the ledger's. The pointer shows it after `publish`."""
         known = self._ledger.recorded_manifest(intent.version) is not None
-        commit = self._scribe.commit(intent, expected_generation=base_generation, urgent=urgent)
+        commit = self._scribe.enter(intent, expected_generation=base_generation, urgent=urgent)
+        self._unshown = _Unshown(commit, urgent=urgent)
         self._tell_committed(commit, trigger=trigger, back=known)
         return commit
 
@@ -114,9 +130,14 @@ class Flip:
             if isinstance(error, RequestIdReusedError):
                 # Somebody took the id meanwhile, for something else. This was acknowledged, and is recorded all the same.
                 intent = replace(intent, request_id=f"emergency-{digest_of(encode(record))[-32:]}")
-            commit = self._scribe.commit(intent, expected_generation=head.generation)
+            commit = self._scribe.enter(intent, expected_generation=head.generation)
+            self._show(commit)
         self._tell_committed(commit, trigger="operator", back=True)
         return commit.record
+
+    def _show(self, commit: Commit, *, urgent: bool = False) -> None:
+        self._scribe.show(commit, urgent=urgent)
+        self._shown_at = time.monotonic()
 
     def _tell_committed(self, commit: Commit, *, trigger: str, back: bool) -> None:
         if commit.replayed:
@@ -136,7 +157,17 @@ class Flip:
         )
 
     def publish(self, ready: Preparation, *, generation: int | None, since: float) -> None:
-        """Let this model answer, under this generation; `since` is when it was first asked for, monotonic seconds."""
+        """Let this model answer, under this generation, and then let the pointer show what was committed for it.
+
+        `since` is when it was first asked for, monotonic seconds. What is recorded is durable, and what answers does not
+        wait for the pointer, which costs as much again as the record; whoever gave the order does.
+        """
+        self._publish(ready, generation=generation, since=since)
+        unshown, self._unshown = self._unshown, None
+        if unshown is not None:
+            self._show(unshown.commit, urgent=unshown.urgent)
+
+    def _publish(self, ready: Preparation, *, generation: int | None, since: float) -> None:
         model, before = ready.model, self._stage.residents()
         if self._candidate is not None and self._candidate.model is model:
             self._candidate = None

@@ -19,7 +19,7 @@ from typing import assert_never
 
 from model_sidecar.errors import Reason, SidecarError
 from model_sidecar.events import Listener, LoadStarted, Prepared, Site
-from model_sidecar.ledger.reconcile import Follow, Nothing, Unreadable
+from model_sidecar.ledger.reconcile import Adopt, Follow, Nothing, Unreadable
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 from model_sidecar.serving.desk import OrderDesk
@@ -210,6 +210,10 @@ class Manager:
 
     def _take_in_news(self, news: Sighting | Unseen | None) -> None:
         match news:
+            case Sighting(decision=Adopt()) if news.at < self._flip.shown_at:
+                # It may be of an edit that a commit has replaced since: seen between the record and the pointer, it would
+                # look newer than the record.
+                self._look_soon()
             case Sighting():
                 self._last_look = news.at
                 self._troubles.seen()

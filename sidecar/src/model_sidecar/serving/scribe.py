@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from model_sidecar.errors import CommitStateUnknownError, StoreError
-from model_sidecar.ledger.ledger import Commit, Intent, Ledger
+from model_sidecar.ledger.ledger import Commit, Intent, Ledger, Reception
 from model_sidecar.ledger.record import Record
 from model_sidecar.release.digests import Digest
 from model_sidecar.serving.patience import HURRY_S, Patience, UnfinishedError
@@ -25,18 +26,10 @@ class Scribe:
         self.ledger = ledger
         self._patience = patience
 
-    def is_external(self, *, urgent: bool = False) -> bool:
-        """See `Ledger.externally_managed`; StoreError where the storage hangs."""
-        return self._patience.call(self.ledger.externally_managed, limit_s=_limit(urgent))
-
-    def refresh(self, *, urgent: bool = False) -> Record | None:
-        """See `Ledger.refresh`."""
-        return self._patience.call(self.ledger.refresh, limit_s=_limit(urgent))
-
-    def find_replay(self, request_id: str, *, request_sha256: Digest, urgent: bool = False) -> Record | None:
-        """See `Ledger.find_replay`."""
+    def receive(self, request_id: str, *, request_sha256: Digest, urgent: bool = False) -> Reception:
+        """See `Ledger.receive`; StoreError where the storage hangs."""
         return self._patience.call(
-            lambda: self.ledger.find_replay(request_id, request_sha256=request_sha256), limit_s=_limit(urgent)
+            lambda: self.ledger.receive(request_id, request_sha256=request_sha256), limit_s=_limit(urgent)
         )
 
     def ask(self, question: Callable[[], _Answer]) -> _Answer:
@@ -50,11 +43,16 @@ class Scribe:
         except StoreError as error:
             return str(error)  # best effort: the next look finds it lagging again
 
-    def commit(self, intent: Intent, *, expected_generation: int, urgent: bool = False) -> Commit:
-        """See `Ledger.commit`."""
+    def enter(self, intent: Intent, *, expected_generation: int, urgent: bool = False) -> Commit:
+        """See `Ledger.enter`."""
         return self._written(
-            lambda: self.ledger.commit(intent, expected_generation=expected_generation), urgent=urgent
+            lambda: self.ledger.enter(intent, expected_generation=expected_generation), urgent=urgent
         )
+
+    def show(self, commit: Commit, *, urgent: bool = False) -> None:
+        """See `Ledger.show`."""
+        with suppress(StoreError):  # best effort: the next look finds it lagging
+            self._patience.call(lambda: self.ledger.show(commit), limit_s=_limit(urgent))
 
     def append(self, record: Record) -> Commit:
         """See `Ledger.append`."""

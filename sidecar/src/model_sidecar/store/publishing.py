@@ -82,6 +82,10 @@ class Staging:
             self.disk.unlink(name, dir_fd=self.descriptor)
         return self._write(name, role, iter([content]))
 
+    def write_parts(self, name: str, parts: Iterator[bytes], *, role: Role) -> FileEntry:
+        """As `write`, for a file that does not exist yet and is too large to be held in memory."""
+        return self._write(name, role, parts)
+
     def verify(self, *, allow_external_data: bool) -> VerifiedVersion:
         """What was written, read back and verified as a server would; the caller closes it.
 

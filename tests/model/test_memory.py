@@ -1,0 +1,65 @@
+"""Large weights on huge pages: real models, and what the kernel says of this process's memory."""
+
+from __future__ import annotations
+
+import mmap
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import models
+from support.candidates import Candidates
+from support.memory import resident_bytes
+
+from model_sidecar.model.memory import onto_huge_pages
+
+MIB = 1 << 20
+needs_collapse = pytest.mark.skipif(
+    tuple(map(int, platform.release().split(".")[:2])) < (6, 1)
+    or not Path("/sys/kernel/mm/transparent_hugepage").is_dir(),
+    reason="this kernel cannot put memory onto huge pages when asked",
+)
+
+
+def huge_bytes() -> int:
+    """How much of this process's own memory lies on huge pages."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("AnonHugePages:"))
+
+
+@needs_collapse
+def test_large_weights_lie_on_huge_pages_once_the_model_has_settled(candidates: Candidates) -> None:
+    """As much as the weights take, and every answer is what it was."""
+    width = models.side_of_large(128)
+    loaded = candidates.load(models.large(128))
+    rows = {"x": np.random.default_rng(0).random((2, width), np.float32)}
+    before, answer = huge_bytes(), loaded.run(rows)["y"]
+
+    loaded.settle()
+
+    assert huge_bytes() >= before + 96 * MIB
+    assert np.array_equal(loaded.run(rows)["y"], answer)
+
+
+def test_a_model_of_small_weights_is_left_as_it_is(candidates: Candidates) -> None:
+    """Its memory is given back piece by piece, which huge pages would not hasten."""
+    loaded = candidates.load(models.large(64, "many"))
+    before = huge_bytes()
+
+    loaded.settle()
+
+    assert huge_bytes() == before
+
+
+def test_memory_that_is_reserved_and_not_used_is_not_filled() -> None:
+    """A huge page has no holes: what a mapping only reserves would become memory of this process."""
+    with mmap.mmap(-1, 256 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as reserved:
+        # One byte of each huge page, so that there is something to put together.
+        for at in range(0, 256 * MIB, 2 * MIB):
+            reserved[at] = 1
+        before = resident_bytes()
+
+        onto_huge_pages()
+
+        assert resident_bytes() < before + 64 * MIB
