@@ -19,9 +19,9 @@ TITLE = "Does it get slower as it is used? What should be flat may be a quarter 
 
 
 def measure(*, fast: bool = False) -> Measured:
-    """All of it; four minutes."""
+    """All of it; five minutes."""
     need_h2load()
-    rounds, seconds = (1, 0.4) if fast else (5, 1.0)
+    rounds, seconds = (1, 0.4) if fast else (3, 1.0)
     sizes = (10, 1_000) if fast else (10, 1_000, 10_000, 50_000)
     by_features, features = requests.by_features(rounds=rounds, seconds=seconds)
     starts, start = ledgers.start(sizes=sizes, rounds=1 if fast else 3)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from harness import models, servers
-from harness.costs import cost_us
+from harness.costs import Rested
 from harness.figures import Figure, Goal, Line, Plot, ratios, spread
 from harness.load import Load, python_client
 from harness.models import Subject
@@ -23,7 +23,7 @@ from support.yard import MODEL, Yard
 from model_sidecar.app.publish import PublishFacts, publish
 from model_sidecar.release.names import ModelName, parse_version
 
-FEATURES = (16, 64, 256, 1024, 4096, 16384)
+FEATURES = (16, 256, 1024, 4096, 16384)
 FLAT = Goal(1.25, at_most=True)
 """What counts as not growing: a quarter more, which is what repeats of one thing differ by here."""
 OTHER_VERSION = "2024.01.12.prod"
@@ -41,7 +41,7 @@ def by_features(*, rounds: int, seconds: float) -> tuple[list[Figure], Plot]:
         }
         echo = stack.enter_context(servers.echo(len(running[FEATURES[0]].answer)))
         ways = {
-            (who, count): partial(cost_us, server, subject, seconds=seconds)
+            (who, count): partial(Rested.of(server).cost_us, subject, seconds=seconds)
             for count, subject in subjects.items()
             for who, server in (("sidecar", running[count]), ("bare echo", echo))
         }
@@ -93,7 +93,8 @@ def by_versions(*, rounds: int, seconds: float) -> list[Figure]:
             16: stack.enter_context(serve(yard, *also, deploy=sixteen)),
         }
         ways = {
-            count: partial(cost_us, server, subject, seconds=seconds) for count, server in running.items()
+            count: partial(Rested.of(server).cost_us, subject, seconds=seconds)
+            for count, server in running.items()
         }
         found = in_turns(ways, rounds=rounds)
     return [

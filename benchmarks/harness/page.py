@@ -45,7 +45,8 @@ def _goals(results: Sequence[Result]) -> str:
     header = "| figure | goal | median | spread | | measured by |\n|---|---|---|---|---|---|\n"
     rows = [
         f"| {figure.name} | {_goal(figure)} | **{_number(figure.median, figure.unit)}** | {_spread(figure)} | "
-        f"{'met' if figure.met else '**missed**'} | [{result.subject}](#{result.subject}) |\n"
+        f"{'met' if figure.met else '**missed**'} | [{result.subject}](#{result.subject})"
+        f"{', a quick check' if result.fast else ''} |\n"
         for result in results
         for figure in result.measured.figures
         if figure.goal is not None

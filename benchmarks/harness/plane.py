@@ -1,22 +1,26 @@
 """The data plane alone, put together from the product's own rooms, so that one thing at a time can be left out or changed.
 
-    python plane.py unix:/…/data.sock --store STORE [--kind aio|threads] [--meters] [--lanes 2]
+    python plane.py unix:/…/data.sock --store STORE [--kind product|loop|threads] [--meters] [--lanes 2]
 
-`aio` is the product's server. `threads` is what it could be instead: the same predictor behind gRPC's thread pool, where
-the thread that took a call also runs it, for the predictor is any thread's. Nothing watches here: no notes are taken.
+`product` is the product's server. `loop` and `threads` are the same predictor without its admission, so that nothing but
+the kind of server differs: behind `grpc.aio`, which runs cheap models itself and hands others to a lane; and behind gRPC's
+thread pool, where the thread that took a call also runs it. Nothing watches here: no notes are taken.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc import aio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
@@ -28,7 +32,6 @@ from model_sidecar.app.ledgers import open_ledger
 from model_sidecar.app.preparing import preparer
 from model_sidecar.config import Address
 from model_sidecar.events import Site
-from model_sidecar.rpc.calls import ThreadCalls
 from model_sidecar.rpc.convert import parse_request
 from model_sidecar.rpc.health import HealthBoard
 from model_sidecar.rpc.inference import InferenceService
@@ -46,6 +49,8 @@ from model_sidecar_client.wire import services
 
 SITE = Site(MODEL, PROD)
 MESSAGE_BYTES, INFLIGHT, BACKLOG, SECONDS = 64 << 20, 256, 1024, 60.0
+INLINE_S = 200e-6
+"""As in rpc.predictions."""
 
 
 class Unmetered:
@@ -82,7 +87,7 @@ def site_of(store: Path) -> ServedSite:
     )
 
 
-def serve_aio(served: ServedSite, path: str, meters: Meters, *, lanes: int) -> DataServer:
+def serve_product(served: ServedSite, path: str, meters: Meters, *, lanes: int) -> DataServer:
     """The product's data server, listening."""
     inference = InferenceService(
         [served],
@@ -108,41 +113,70 @@ def serve_aio(served: ServedSite, path: str, meters: Meters, *, lanes: int) -> D
     return server
 
 
-def serve_threads(served: ServedSite, path: str, meters: Meters, *, lanes: int) -> grpc.Server:
-    """The same predictor behind a thread pool, listening."""
+def _call(content: bytes, context: Any) -> Call:
+    left = context.time_remaining()
+    ends = None if left is None else time.monotonic() + left
+    return Call(size=len(content), arrived=time.perf_counter(), ends=ends)
+
+
+def serve_threads(served: ServedSite, path: str, _meters: Meters, *, lanes: int) -> grpc.Server:
+    """The predictor behind a thread pool, listening."""
     predictor = Predictor(max_message_bytes=MESSAGE_BYTES, max_run_s=SECONDS)
     by_name = Sites([served])
 
     def infer(content: bytes, context: Any) -> bytes:
-        left = context.time_remaining()
-        ends = None if left is None else time.monotonic() + left
-        call = Call(size=len(content), arrived=time.perf_counter(), ends=ends)
         request = parse_request(content)
-        found = by_name.served(request.model_name)
-        meters.inflight(found.site, 1)
-        try:
-            answer = predictor.predict(found, request, call)
-            assert answer is not None, "only a bound on the cost makes it None"
-            return answer
-        finally:
-            meters.inflight(found.site, -1)
-            meters.predicted(
-                found.site,
-                call.version,
-                code="OK",
-                total_s=time.perf_counter() - call.arrived,
-                inference_s=call.timings.infer_s,
-                queue_s=call.timings.queue_s,
-                rows=call.rows,
-            )
+        answer = predictor.predict(by_name.served(request.model_name), request, _call(content, context))
+        assert answer is not None, "only a bound on the cost makes it None"
+        return answer
 
     server = grpc.server(ThreadPoolExecutor(lanes), options=OPTIONS)
     handler: Any = grpc.unary_unary_rpc_method_handler(infer)
-    handlers = [grpc.method_handlers_generic_handler(services.INFERENCE, {"ModelInfer": handler})]
-    server.add_generic_rpc_handlers((ThreadCalls(handlers, meters),))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(services.INFERENCE, {"ModelInfer": handler}),)
+    )
     server.add_insecure_port(f"unix:{path}")
     server.start()
     return server
+
+
+def serve_loop(served: ServedSite, path: str, _meters: Meters, *, lanes: int) -> threading.Thread:
+    """The predictor behind `grpc.aio`, listening."""
+    predictor = Predictor(max_message_bytes=MESSAGE_BYTES, max_run_s=SECONDS)
+    pool = ThreadPoolExecutor(lanes)
+
+    async def serve() -> None:
+        by_name = Sites([served])
+        loop = asyncio.get_running_loop()
+
+        async def infer(content: bytes, context: Any) -> bytes:
+            request, call = parse_request(content), _call(content, context)
+            site = by_name.served(request.model_name)
+            answer = predictor.predict(site, request, call, within_s=INLINE_S)
+            if answer is None:
+                answer = await loop.run_in_executor(pool, predictor.predict, site, request, call)
+            assert answer is not None, "only a bound on the cost makes it None"
+            return answer
+
+        server = aio.server(options=OPTIONS)
+        handler: Any = grpc.unary_unary_rpc_method_handler(infer)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(services.INFERENCE, {"ModelInfer": handler}),)
+        )
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+        await server.wait_for_termination()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    return thread
+
+
+KINDS: dict[str, Callable[..., object]] = {
+    "product": serve_product,
+    "loop": serve_loop,
+    "threads": serve_threads,
+}
 
 
 def main() -> None:
@@ -150,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("target")
     parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--kind", choices=["aio", "threads"], default="aio")
+    parser.add_argument("--kind", choices=sorted(KINDS), default="product")
     parser.add_argument("--meters", action="store_true")
     parser.add_argument("--lanes", type=int, default=2)
     chosen = parser.parse_args()
@@ -162,8 +196,7 @@ def main() -> None:
         metrics.watch(served)
         meters = metrics.meters
     path = chosen.target.removeprefix("unix:")
-    serve = serve_aio if chosen.kind == "aio" else serve_threads
-    _running = serve(served, path, meters, lanes=chosen.lanes)
+    _running = KINDS[chosen.kind](served, path, meters, lanes=chosen.lanes)
     threading.Event().wait()
 
 

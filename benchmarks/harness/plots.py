@@ -10,12 +10,16 @@ from harness.figures import Plot
 
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 34, 44
-# Seen by everybody apart, also without red or green, on white and on a dark grey (Okabe and Ito's set, without yellow and black).
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+# Told apart by everybody, also without red or green: Okabe and Ito's, darker on white and lighter on a dark grey.
+_ON_LIGHT = ("#0072B2", "#C04E00", "#007A5A", "#A8508A", "#5B5B5B")
+_ON_DARK = ("#56B4E9", "#F08A3C", "#2FC89F", "#E5A3C9", "#C9C9C9")
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#333}.title{font-weight:600;font-size:13px}"
-    ".grid{stroke:#ddd}.axis{stroke:#888}line,polyline{fill:none}polyline{stroke-width:2}"
-    ".page{fill:#fff}@media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#3a3a3a}.axis{stroke:#999}.page{fill:#161616}}"
+    ".grid{stroke:#ddd}.axis{stroke:#888}polyline{fill:none;stroke-width:2}.page{fill:#fff}"
+    + "".join(f".c{n}{{fill:{colour}}}.s{n}{{stroke:{colour}}}" for n, colour in enumerate(_ON_LIGHT))
+    + "@media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#3a3a3a}.axis{stroke:#999}.page{fill:#161616}"
+    + "".join(f".c{n}{{fill:{colour}}}.s{n}{{stroke:{colour}}}" for n, colour in enumerate(_ON_DARK))
+    + "}"
 )
 
 
@@ -32,21 +36,18 @@ def svg(plot: Plot) -> str:
             f'aria-label="{escape(plot.title)}"><style>{_STYLE}</style>'
         ),
         f'<rect class="page" width="{_WIDTH}" height="{_HEIGHT}"/>',
-        _text(_LEFT, 18, plot.title, css="title"),
+        _text(_LEFT, 18, f"{plot.title}, {plot.up}", css="title"),
         _text(_WIDTH - _RIGHT, _HEIGHT - 8, plot.across, anchor="end"),
-        _text(_LEFT - 8, _TOP - 4, plot.up, anchor="end")
-        if len(plot.up) < 8
-        else _text(4, _TOP - 4, plot.up),
         *(_tick_up(each, up(each)) for each in (0, top / 4, top / 2, 3 * top / 4, top)),
         *(_tick_across(each, across(each)) for each in sorted(set(lows))),
         f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{_HEIGHT - _BOTTOM}" y2="{_HEIGHT - _BOTTOM}"/>',
     ]
-    for line, colour in zip(plot.lines, _COLOURS, strict=False):
-        drawn += _line(line.name, [(across(x), up(y)) for x, y in line.points], colour)
+    for number, line in enumerate(plot.lines):
+        drawn += _line(line.name, [(across(x), up(y)) for x, y in line.points], number)
     ends = _apart([up(line.points[-1][1]) + 4 for line in plot.lines])
     drawn += [
-        f'<text x="{_WIDTH - _RIGHT + 10}" y="{y:.0f}" style="fill:{colour}">{escape(line.name)}</text>'
-        for line, colour, y in zip(plot.lines, _COLOURS, ends, strict=False)
+        _text(_WIDTH - _RIGHT + 10, y, line.name, css=f"c{number}")
+        for number, (line, y) in enumerate(zip(plot.lines, ends, strict=True))
     ]
     return "\n".join([*drawn, "</svg>\n"])
 
@@ -73,10 +74,10 @@ def _apart(places: Iterable[float], least: float = 14) -> list[float]:
     return [moved[number] for number in range(len(moved))]
 
 
-def _line(name: str, points: list[tuple[float, float]], colour: str) -> list[str]:
+def _line(name: str, points: list[tuple[float, float]], number: int) -> list[str]:
     way = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-    return [f'<polyline points="{way}" stroke="{colour}"><title>{escape(name)}</title></polyline>', *dots]
+    dots = [f'<circle class="c{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points]
+    return [f'<polyline class="s{number}" points="{way}"><title>{escape(name)}</title></polyline>', *dots]
 
 
 def _tick_up(value: float, y: float) -> str:
