@@ -200,6 +200,7 @@ SERVE = {
     "max-queue-wait": "3s",
     "max-run": "30s",
     "backlog": 9,
+    "max-batch-rows": 8,
     "drain-timeout": "2m",
     "socket-mode": "0600",
     "sidecar-id": "one",

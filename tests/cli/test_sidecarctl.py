@@ -385,10 +385,11 @@ def test_status(sidecarctl: Sidecarctl, deployed: StandInSidecar) -> None:
         "GENERATION",
         "DESIRED",
         "STANDBY",
+        "EXECUTION",
         "LIVE",
         "SINCE",
     ]
-    assert row.split()[:-1] == [MODEL, "prod", "READY", V15, "2", V15, V10]
+    assert row.split()[:-1] == [MODEL, "prod", "READY", V15, "2", V15, V10, "inline"]
     assert head.index("STANDBY") == row.index(V10)
     (status,) = json.loads(programs[0].stdout)["statuses"]
     assert (status["state"], status["observed"]["version"], status["last_error"]) == ("READY", V15, None)

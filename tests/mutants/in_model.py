@@ -123,6 +123,14 @@ MUTANTS = (
         tests=("model/test_loaded.py::test_an_input_that_does_not_fit_is_the_callers_fault",),
     ),
     Mutant(
+        name="rows-that-mix-not-noticed",
+        why="A model that normalises over its rows answers each caller by who else asks at that moment.",
+        file="model/batching.py",
+        find="            if _content(own) != _content(self._answers[at]):",
+        replace="            if False:",
+        tests=("model/test_batching.py::test_a_model_that_mixes_its_rows_is_never_batched",),
+    ),
+    Mutant(
         name="environment-chooses-the-session",
         why="One environment variable, and no version can be loaded any more, or a model decides how many threads it has.",
         file="model/session.py",

@@ -6,6 +6,7 @@ from mutants.mutant import Mutant
 
 _OVERLOAD = "rpc/test_overload.py::"
 _STREAMS = "rpc/test_streams.py::"
+_BATCHES = "rpc/test_batches.py::"
 _SHARED = "rpc/test_shared_memory.py::"
 _METERS = "telemetry/test_meters.py::"
 _UNFIT = "rpc/test_convert.py::test_what_does_not_fit_is_refused_by_name"
@@ -15,10 +16,10 @@ MUTANTS = (
         name="tag-of-what-is-live-by-now",
         why="An answer that was computed by the old version says that it is the new one's.",
         file="rpc/predicting.py",
-        find="                version=model.version,\n                generation=lease.generation,",
+        find="            version=model.version,\n            generation=lease.generation,",
         replace=(
-            "                version=served.stage.residents().live.version,\n"
-            "                generation=lease.generation,"
+            "            version=served.stage.residents().live.version,\n"
+            "            generation=lease.generation,"
         ),
         tests=(_OVERLOAD + "test_a_waiting_prediction_is_answered_by_what_is_live_when_it_runs",),
     ),
@@ -85,7 +86,7 @@ MUTANTS = (
         name="admitted-whatever-the-wait",
         why="Under overload everybody waits, and half of those who are answered have given up by then.",
         file="rpc/lanes.py",
-        find="            if _SURELY * (wait_s + job.cost_s) > left_s:",
+        find="            if SURELY * (wait_s + needed_s) > left_s:",
         replace="            if False:",
         tests=("rpc/test_admission.py::test_who_cannot_be_answered_in_time_is_refused_at_once",),
     ),
@@ -101,8 +102,8 @@ MUTANTS = (
         name="queue-of-any-size",
         why="A few hundred large requests that wait take all of the machine's memory.",
         file="rpc/lanes.py",
-        find="if not self._waiting or held + job.size <= self._max_waiting_bytes:",
-        replace="if True:",
+        find="if self._waiting and held + job.size > self._max_waiting_bytes:",
+        replace="if False:",
         tests=("rpc/test_admission.py::test_what_waits_is_bounded_in_bytes",),
     ),
     Mutant(
@@ -117,9 +118,50 @@ MUTANTS = (
         name="run-outlives-its-caller",
         why="Callers who give up and ask again have the sidecar compute everything that they gave up.",
         file="rpc/lanes.py",
-        find="            job.brake.pull()\n            raise",
-        replace="            raise",
+        find="            job.brake.pull()\n            self._forget(job, answer)\n",
+        replace="            self._forget(job, answer)\n",
         tests=("rpc/test_brakes.py::test_a_run_ends_when_its_caller_gives_up",),
+    ),
+    Mutant(
+        name="everybody-gets-the-first-rows",
+        why="Callers who ask at the same time are answered with each other's predictions.",
+        file="rpc/batches.py",
+        find="array[part.at : part.at + taken.rows]",
+        replace="array[: taken.rows]",
+        tests=(_BATCHES + "test_what_waits_for_a_lane_is_run_at_once",),
+    ),
+    Mutant(
+        name="one-caller-stops-the-others-run",
+        why="A caller who gives up takes the answers of all who were run with him.",
+        file="rpc/batches.py",
+        find="brake=pulled_by_all([part.job.brake for part in parts])",
+        replace="brake=parts[0].job.brake",
+        tests=(_BATCHES + "test_who_gives_up_amid_the_run_takes_nothing_from_the_others",),
+    ),
+    Mutant(
+        name="failed-together",
+        why="One caller whose input the model does not take fails everybody who asks at the same time.",
+        file="rpc/lanes.py",
+        find="        except Exception:  # noqa: BLE001 - whatever it is, each may have another fate alone, and is told of it\n"
+        "            return [ALONE] * len(jobs)",
+        replace="        except Exception as error:\n            return [error] * len(jobs)",
+        tests=(_BATCHES + "test_one_on_which_the_model_fails_fails_alone",),
+    ),
+    Mutant(
+        name="urgent-one-in-a-long-run",
+        why="A caller with little time is late because of others who had plenty.",
+        file="rpc/waiting.py",
+        find=" or turn.begun + cost_s >= min(soonest, job.end)",
+        replace="",
+        tests=("rpc/test_waiting.py::test_who_can_be_in_time_only_alone_is_run_before_the_others",),
+    ),
+    Mutant(
+        name="rows-of-a-batch-taken-for-its-own",
+        why="A version whose runs are shared looks slow, and the guard rolls it back for the company that it keeps.",
+        file="telemetry/meters.py",
+        find="if ran_s > self._slow_s * slowed:",
+        replace="if ran_s > self._slow_s:",
+        tests=(_METERS + "test_a_run_that_was_shared_is_not_slow_for_that",),
     ),
     Mutant(
         name="brake-pulled-too-early-is-lost",

@@ -17,7 +17,8 @@ from support.rpc_plane import ECHO, RPC_S, Plane, error_info, infer_request
 
 from model_sidecar.errors import OverloadedError
 from model_sidecar.model.brake import Brake
-from model_sidecar.rpc.lanes import Job, Lanes
+from model_sidecar.rpc.lanes import Lanes
+from model_sidecar.rpc.waiting import Job
 
 ROW = b"\x00" * 8
 COST_S = 1.0
@@ -122,19 +123,22 @@ def test_what_predictions_really_cost_counts_more_than_their_rehearsal(
 
 def test_what_waits_is_bounded_in_bytes() -> None:
     """Of requests that wait, one may be of any size, and all together only so large; what is let go of makes room."""
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
     lanes = Lanes(1, max_wait_s=60, max_waiting_bytes=100)
 
     def job(size: int) -> Job:
         return Job(cost_s=0.01, size=size, ends=None, brake=Brake())
 
+    def held() -> bool:
+        begun.set()
+        return gate.wait(WAIT_S)
+
     async def story() -> None:
         async def ask(size: int) -> bool:
-            return await lanes.run(lambda: gate.wait(WAIT_S), job(size))
+            return await lanes.run(held, job(size))
 
         running = asyncio.create_task(ask(1000))
-        while not lanes.expected_wait_s():  # noqa: ASYNC110 - it has begun once there is a wait
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(begun.wait, WAIT_S)
         large = asyncio.create_task(ask(1000))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="1000 bytes wait"):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.resident import manifest_of
 
 from model_sidecar.errors import Reason, VerificationError
+from model_sidecar.model.execution import Batching
 from model_sidecar.model.trial import Limits, Passed
 from model_sidecar.release.names import ModelName
 from model_sidecar.serving.quarantine import Quarantine, Subject
@@ -25,6 +28,7 @@ def subject(version: str = "2024.01.15.prod") -> Subject:
     return Subject(model=ModelName("adder"), version=manifest.version, identity=manifest.digest)
 
 
+BATCHED = replace(PASSED, batching=Batching(((1, 1.0), (8, 2.5))), tried_rows=64)
 A, B = subject("2024.01.10.prod"), subject("2024.01.15.prod")
 
 
@@ -233,3 +237,15 @@ def test_the_files_do_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.M
 
     assert [each for each in many if quarantine.passed(each)] == many[3:]
     assert len(list((tmp_path / "trials").iterdir())) == 3
+
+
+def test_what_rows_cost_together_is_remembered(tmp_path: Path) -> None:
+    """What a trial found of batches is known after a restart; of one from before there were any, that it was not tried."""
+    Quarantine(tmp_path, runtime=ORT).passes(A, BATCHED)
+    assert Quarantine(tmp_path, runtime=ORT).passed(A) == BATCHED
+
+    (file,) = tmp_path.glob("*.json")
+    found = json.loads(file.read_text())
+    del found["passed"]["batching"], found["passed"]["tried_rows"]
+    file.write_text(json.dumps(found))
+    assert Quarantine(tmp_path, runtime=ORT).passed(A) == PASSED

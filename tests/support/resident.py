@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import NotFoundError, Reason, RefusedError, SidecarError, VerificationError
 from model_sidecar.model.brake import Brake
+from model_sidecar.model.execution import Batching
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.manifest import Manifest
@@ -50,6 +51,7 @@ class Adder:
         self.loaded_at = datetime.now(UTC)
         self.cost_s = 1e-6
         self.warm_bytes = 8
+        self.batching: Batching | None = None
         self.baseline: Baseline | None = None
         self.constant = constant
         self.closed = threading.Event()

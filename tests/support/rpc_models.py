@@ -15,6 +15,7 @@ from support.resident import manifest_of
 
 from model_sidecar.errors import DeadlineOverError
 from model_sidecar.model.brake import Brake
+from model_sidecar.model.execution import Batching
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.names import ModelName
 from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpec
@@ -40,6 +41,7 @@ class ComputedModel:
         begun: set when a run has begun.
         gate: a run goes on once this is set; set from the start unless `hold` is called.
         runs: how many runs have ended.
+        given: how many rows each run that has begun was given; of the first input.
         braked: set once somebody has pulled a run's brake.
         closed: set once its memory was given back.
     """
@@ -52,6 +54,7 @@ class ComputedModel:
         compute: Compute | None = None,
         cost_s: float = INLINE_S,
         warm_bytes: int = 64,
+        batching: Batching | None = None,
         model: str = "echo",
     ) -> None:
         self.model = ModelName(model)
@@ -62,10 +65,12 @@ class ComputedModel:
         self.loaded_at = datetime.now(UTC)
         self.cost_s = cost_s
         self.warm_bytes = warm_bytes
+        self.batching = batching
         self.begun = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
         self.runs = 0
+        self.given: list[int] = []
         self.threads: set[str] = set()
         self.braked = threading.Event()
         self.closed = threading.Event()
@@ -75,12 +80,19 @@ class ComputedModel:
         """Let runs wait in the middle until `gate` is set."""
         self.gate.clear()
 
+    def pass_one(self) -> None:
+        """Let the run that waits in the middle go on, and hold those that begin from now on."""
+        gate, self.gate = self.gate, threading.Event()
+        gate.set()
+
     def run(
         self, inputs: Arrays, outputs: Sequence[str] | None = None, *, brake: Brake | None = None
     ) -> dict[str, NDArray[Any]]:
         """One answer; a released model must never be asked."""
         assert not self.closed.is_set(), f"{self.version} was run after its release"
         self.threads.add(threading.current_thread().name)
+        first = next(iter(inputs.values()))
+        self.given.append(first.shape[0] if first.ndim else 1)
         self.begun.release()
         if brake is not None:
             # The operator then at work is done first: a held run ends when the gate opens, and not before.

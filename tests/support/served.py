@@ -17,6 +17,7 @@ from model_sidecar.events import Event, Published, Released, Site
 from model_sidecar.ledger.ledger import Ledger
 from model_sidecar.ledger.record import Action
 from model_sidecar.model.brake import Brake
+from model_sidecar.model.execution import Batching
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.digests import digest_of
 from model_sidecar.release.manifest import FileEntry, Manifest, Role
@@ -25,7 +26,7 @@ from model_sidecar.release.tensors import Arrays, Datatype, Signature, TensorSpe
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import Stage
-from model_sidecar.serving.status import Resident, Standing, Status, StatusBoard
+from model_sidecar.serving.status import Standing, Status, StatusBoard, resident_of
 from model_sidecar.store.versions import VersionStore
 
 SITE = Site(MODEL, PROD)
@@ -46,6 +47,7 @@ class StillModel:
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     cost_s: float = 0.0001
     warm_bytes: int = 1 << 20
+    batching: Batching | None = None
     signature: Signature = SIGNATURE
     baseline: Baseline | None = None
 
@@ -127,7 +129,7 @@ class Bench:
             else None,
             observed=Standing(live.version, residents.generation, live.manifest.digest, "") if live else None,
             resident=tuple(
-                Resident(each.version, each.manifest.digest, role, each.loaded_at)
+                resident_of(each, role)
                 for role, each in (("live", live), ("standby", residents.standby))
                 if each is not None
             ),

@@ -294,3 +294,18 @@ def test_noting_a_request_takes_microseconds(metrics: Metrics, bench: Bench) -> 
     best_us = min(timeit.repeat(request, number=2000, repeat=5)) / 2000 * 1e6
     print(f"\nfive notes of one request: {best_us:.1f} us")
     assert best_us < 50
+
+
+@pytest.mark.parametrize(("ran_s", "slow"), [(0.35, 0), (0.45, 1)])
+def test_a_run_that_was_shared_is_not_slow_for_that(tmp_path: Path, ran_s: float, slow: int) -> None:
+    """What counts for the guard is what the run would have taken without the others' rows in it."""
+    metrics = Metrics(CollectorRegistry(), software="0.1.0", slow_s=0.1)
+    bench = Bench(tmp_path)
+    metrics.watch(bench.served)
+    metrics.on_event(bench.publish(StillModel(A)))
+    metrics.meters.predicted(
+        SITE, A, code="OK", total_s=1.0, inference_s=ran_s, queue_s=0.0, rows=32, slowed=4.0
+    )
+    ended = metrics.meters.ended(SITE, A)
+    assert ended is not None
+    assert ended.slow == slow

@@ -323,6 +323,7 @@ def test_the_page_shows_what_somebody_on_call_needs(one: Desk) -> None:
         "data snapshot digits-2024.01.12 digits-2024.01.15",
         "accuracy 0.9811",
         "predictions 3",
+        "runs inline; 0.1 ms inline; 0.1 ms",
         "of them failed 1",
         "Last 5 deployments",
         "precision alert",

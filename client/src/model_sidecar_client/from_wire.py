@@ -81,6 +81,9 @@ def status_of(status: wire.ModelStatus) -> Status:
                 manifest_sha256=each.manifest_sha256,
                 role=each.role,
                 loaded_at=when(each, "loaded_at"),
+                execution=each.execution,
+                cost_seconds=each.cost_seconds,
+                max_batch_rows=each.max_batch_rows,
             )
             for each in status.resident
         ),

@@ -191,12 +191,25 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidentVersion:
-    """A loaded version; `role` is "live" or "standby"."""
+    """A loaded version.
+
+    Attributes:
+        version: which one.
+        manifest_sha256: its identity.
+        role: "live" or "standby".
+        loaded_at: when.
+        execution: how its usual predictions are run: "inline", "lanes" or "batched"; "" where the sidecar does not tell.
+        cost_seconds: what one prediction takes, as its rehearsal measured.
+        max_batch_rows: the most rows of different requests that are run at once; 0: each request is run by itself.
+    """
 
     version: str
     manifest_sha256: str
     role: str
     loaded_at: datetime | None
+    execution: str = ""
+    cost_seconds: float = 0.0
+    max_batch_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

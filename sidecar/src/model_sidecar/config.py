@@ -141,6 +141,7 @@ class ServeSettings:
     load_timeout_s: float = 120.0
     load_memory_bytes: int | None = None
     threads: int = 0
+    max_batch_rows: int = 64
     max_inflight: int = 1024
     max_queue_wait_s: float = 5.0
     max_run_s: float = 60.0

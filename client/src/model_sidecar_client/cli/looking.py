@@ -23,9 +23,11 @@ from model_sidecar_client.cli.text import moment, printable, table
 
 if TYPE_CHECKING:
     from model_sidecar_client.operator import Operator
-    from model_sidecar_client.records import Record, Status, VersionSummary
+    from model_sidecar_client.records import Record, ResidentVersion, Status, VersionSummary
 
-_STATUS_HEAD = ("MODEL", "ENVIRONMENT", "STATE", "LIVE", "GENERATION", "DESIRED", "STANDBY", "LIVE SINCE")
+_STATUS_HEAD = (
+    "MODEL", "ENVIRONMENT", "STATE", "LIVE", "GENERATION", "DESIRED", "STANDBY", "EXECUTION", "LIVE SINCE"
+)  # fmt: skip
 _HISTORY_HEAD = ("GENERATION", "TIME", "ACTION", "VERSION", "PREVIOUS", "ACTOR", "FOR", "REASON", "COMMIT")
 _VERSIONS_HEAD = ("VERSION", "STATE", "TRAINED", "DATA", "PREPROCESSING", "FRAMEWORK", "METRICS", "PROBLEM")
 
@@ -141,8 +143,14 @@ def _status_row(each: Status) -> tuple[str, ...]:
         str(observed.generation) if observed and observed.generation else "",
         desired.version if desired else "",
         " ".join(resident.version for resident in each.resident if resident.role == "standby"),
+        " ".join(_execution(resident) for resident in each.resident if resident.role == "live"),
         moment(each.live_since),
     )
+
+
+def _execution(resident: ResidentVersion) -> str:
+    rows = f", {resident.max_batch_rows} rows" if resident.max_batch_rows else ""
+    return f"{resident.execution}{rows}"
 
 
 def _print_last_error(each: Status) -> None:

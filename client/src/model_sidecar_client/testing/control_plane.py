@@ -162,6 +162,7 @@ class ControlPlane:
                     manifest_sha256=manifest_sha256(model.name, version),
                     role=role,
                     loaded_at=model.loaded_by[version].timestamp,
+                    execution="inline",
                 )
         return status
 

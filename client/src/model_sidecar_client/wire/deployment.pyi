@@ -216,16 +216,22 @@ class Standing(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., version: _Optional[str] = ..., record_sha256: _Optional[str] = ..., manifest_sha256: _Optional[str] = ...) -> None: ...
 
 class ResidentVersion(_message.Message):
-    __slots__ = ("version", "manifest_sha256", "role", "loaded_at")
+    __slots__ = ("version", "manifest_sha256", "role", "loaded_at", "execution", "cost_seconds", "max_batch_rows")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_SHA256_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     LOADED_AT_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    COST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
     version: str
     manifest_sha256: str
     role: str
     loaded_at: _timestamp_pb2.Timestamp
-    def __init__(self, version: _Optional[str] = ..., manifest_sha256: _Optional[str] = ..., role: _Optional[str] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    execution: str
+    cost_seconds: float
+    max_batch_rows: int
+    def __init__(self, version: _Optional[str] = ..., manifest_sha256: _Optional[str] = ..., role: _Optional[str] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., execution: _Optional[str] = ..., cost_seconds: _Optional[float] = ..., max_batch_rows: _Optional[int] = ...) -> None: ...
 
 class StatusError(_message.Message):
     __slots__ = ("reason", "message", "version", "generation", "since")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from model_sidecar.app.headroom import Left, memory_left
 from model_sidecar.errors import Reason, ShortageError, VerificationError
+from model_sidecar.model.execution import Batching
 from model_sidecar.model.session import RUNTIME
 from model_sidecar.model.trial import Limits, Trials
 from model_sidecar.release.manifest import MODEL, PREPROCESSING, FileEntry, Manifest, Role
@@ -79,7 +80,7 @@ class Contact:
         """
         subject = _subject(verified)
         passed, took_s = self.quarantine.passed(subject), None
-        if passed is None:
+        if passed is None or passed.tried_rows < self.trials.max_batch_rows:
             self._check_room(verified.version, _estimate(verified.manifest), _ESTIMATED, make_room)
             began, limits = time.monotonic(), self._limits()
             try:
@@ -93,6 +94,12 @@ class Contact:
             log.info("%s passed its trial in %.3f s; it took %s of memory", verified.version, took_s, took)
         self._check_room(verified.version, passed.took_bytes, "what its trial took", make_room)
         return took_s
+
+    def batching(self, verified: VerifiedVersion) -> Batching | None:
+        """What runs of several rows of a version that was tried cost; None where each is to be run by itself."""
+        passed = self.quarantine.passed(_subject(verified))
+        found = passed.batching if passed is not None else None
+        return found.within(self.trials.max_batch_rows) if found is not None else None
 
     @contextmanager
     def touching(self, verified: VerifiedVersion) -> Iterator[None]:

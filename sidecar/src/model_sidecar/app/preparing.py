@@ -83,6 +83,8 @@ def preparer(
                     with _timed(phases_s, "warm"):
                         timeout_s = contact.timeout_s if contact is not None else DEFAULT_TIMEOUT_S
                         rehearsal = rehearse(loaded, verified, timeout_s=timeout_s)
+                    if contact is not None:
+                        loaded.batching = contact.batching(verified)
                 except BaseException:
                     loaded.close()
                     raise

@@ -252,7 +252,11 @@ class Sidecar:
         )
         if self._keeper is not None:
             self._keeper.watch(site, stage)
-        trials = Trials(allow_external_data=settings.allow_external_data, scratch=settings.state_dir)
+        trials = Trials(
+            allow_external_data=settings.allow_external_data,
+            scratch=settings.state_dir,
+            max_batch_rows=settings.max_batch_rows,
+        )
         prepare = preparer(
             self._copies or self._store,
             model,

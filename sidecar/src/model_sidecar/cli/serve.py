@@ -137,6 +137,13 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     "--threads", type=click.IntRange(min=0), default=0, help="Predictions that run at once; 0: one per core."
 )
 @option(
+    "--max-batch-rows",
+    type=click.IntRange(min=0, max=1024),
+    default=64,
+    help="The most rows that are run at once of requests that wait for a thread, where a version gains by it and answers "
+    "each row the same; 0 or 1: every request is run by itself.",
+)
+@option(
     "--max-inflight",
     type=click.IntRange(min=1),
     default=1024,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 
 class Brake:
@@ -30,3 +31,17 @@ class Brake:
         # After, not before: whoever pulls between the two finds either the act or, here, that it was pulled.
         if self.pulled:
             act()
+
+
+def pulled_by_all(brakes: Sequence[Brake]) -> Brake:
+    """A brake for a run that all of these belong to: it is pulled once each of them was."""
+    common, left = Brake(), set(range(len(brakes)))
+
+    def pulled(which: int) -> None:
+        left.discard(which)
+        if not left:
+            common.pull()
+
+    for number, each in enumerate(brakes):
+        each.fit(partial(pulled, number))
+    return common

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, InvalidInputError
 from model_sidecar.model.brake import Brake
+from model_sidecar.model.execution import Batching
 from model_sidecar.model.graph import Graph
 from model_sidecar.model.memory import HUGE, give_back, onto_huge_pages
 from model_sidecar.release.baseline import Baseline
@@ -36,6 +37,7 @@ class LoadedModel:
         cost_s: seconds that one call takes; measured by rehearsal, ASSUMED_COST_S before.
         baseline: what it saw and said where it was published; None where nobody told, or it cannot be read.
         warm_bytes: how many bytes of input that call was given; 0 where none was measured.
+        batching: what runs of several rows cost, as its trial found; None: each prediction is run by itself.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class LoadedModel:
         self.loaded_at = datetime.datetime.now(datetime.UTC)
         self.cost_s = ASSUMED_COST_S
         self.warm_bytes = 0
+        self.batching: Batching | None = None
         self._heaviest = heaviest
         self._graph = graph
         self._preprocessing = preprocessing

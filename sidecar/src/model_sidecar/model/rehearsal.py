@@ -73,9 +73,7 @@ def rehearse(model: LoadedModel, verified: VerifiedVersion, *, timeout_s: float 
             OUTPUT_NOT_FINITE; it answers NaN or infinity where the example does not. MODEL_TIMED_OUT, MODEL_OUT_OF_MEMORY;
             it takes too long, or too much.
     """
-    golden = verified.manifest.golden
-    if golden is None and GOLDEN in verified.files:
-        golden = Golden(GOLDEN)
+    golden = golden_of(verified)
     if golden is None:
         found = _warm(model, timeout_s)
     else:
@@ -83,6 +81,12 @@ def rehearse(model: LoadedModel, verified: VerifiedVersion, *, timeout_s: float 
     model.cost_s = found.cost_s
     model.warm_bytes = found.input_bytes
     return found
+
+
+def golden_of(verified: VerifiedVersion) -> Golden | None:
+    """Where the version's golden examples are and how closely they must be met; None where it has none."""
+    golden = verified.manifest.golden
+    return Golden(GOLDEN) if golden is None and GOLDEN in verified.files else golden
 
 
 def _answer(model: LoadedModel, examples: tuple[Example, ...], golden: Golden, timeout_s: float) -> Rehearsal:
@@ -108,7 +112,7 @@ def _answer(model: LoadedModel, examples: tuple[Example, ...], golden: Golden, t
 
 
 def _warm(model: LoadedModel, timeout_s: float) -> Rehearsal:
-    inputs = _synthetic(model.signature.inputs)
+    inputs = synthetic(model.signature.inputs)
     if inputs is None:
         return Rehearsal(0, 0.0, model.cost_s, 0)
     try:
@@ -163,7 +167,7 @@ def _cost(model: LoadedModel, inputs: Arrays, rehearsed: list[float]) -> float:
     return statistics.median(took)
 
 
-def _synthetic(specs: tuple[TensorSpec, ...]) -> Arrays | None:
+def synthetic(specs: tuple[TensorSpec, ...]) -> Arrays | None:
     """Zeros, False and empty texts, with 1 for every free dimension; None where that would be very large."""
     shapes = {spec.name: tuple(1 if size < 0 else size for size in spec.shape) for spec in specs}
     if sum(math.prod(shape) for shape in shapes.values()) > _LARGEST_SYNTHETIC:

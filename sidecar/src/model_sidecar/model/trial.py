@@ -25,6 +25,7 @@ from typing import IO
 import msgspec
 
 from model_sidecar.errors import Reason, ShortageError, StoreError, UnavailableError, VerificationError
+from model_sidecar.model.execution import Batching
 from model_sidecar.model.trial_words import Job, JobFile, Line
 from model_sidecar.store.verifying import VerifiedVersion
 
@@ -48,17 +49,32 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What a trial found: golden examples answered, and the bytes that loading and rehearsing took at most."""
+    """What a trial found.
+
+    Attributes:
+        examples: golden examples answered.
+        took_bytes: what loading and rehearsing took at most.
+        batching: what runs of several rows cost; None where it gains nothing by them, must not be batched, or was not tried.
+        tried_rows: with up to how many rows that was tried; 0 where it was not.
+    """
 
     examples: int
     took_bytes: int
+    batching: Batching | None = None
+    tried_rows: int = 0
 
 
 class Trials:
     """Tries versions, each in a child process of its own. Any thread may call; `stop` ends what is under way."""
 
-    def __init__(self, *, allow_external_data: bool = False, scratch: Path | None = None) -> None:
-        """`scratch` is where a child may lay out external data; None: the system's place for temporary files."""
+    def __init__(
+        self, *, allow_external_data: bool = False, scratch: Path | None = None, max_batch_rows: int = 0
+    ) -> None:
+        """`scratch` is where a child may lay out external data; None: the system's place for temporary files.
+
+        With `max_batch_rows` of more than 1 it is also found out what runs of up to so many rows cost.
+        """
+        self.max_batch_rows = max_batch_rows
         self._allow_external_data = allow_external_data
         self._scratch = scratch
         self._lock = threading.Lock()  # guards the two below
@@ -90,7 +106,7 @@ class Trials:
                 pipe.close()
         if stopped:
             raise _going_down()
-        return _outcome(heard, verified, limits)
+        return _outcome(heard, verified, limits, tried_rows=self.max_batch_rows)
 
     def stop(self) -> None:
         """End every trial that is under way; from now on none is begun."""
@@ -110,6 +126,7 @@ class Trials:
             scratch=str(self._scratch.absolute()) if self._scratch is not None else None,
             timeout_s=limits.timeout_s,
             memory_bytes=limits.memory_bytes,
+            max_batch_rows=self.max_batch_rows,
         )
         with self._lock:
             if self._stopped:
@@ -175,13 +192,22 @@ class _Heard:
         return next((line.doing for line in reversed(self.lines) if line.doing), "")
 
 
-def _outcome(heard: _Heard, verified: VerifiedVersion, limits: Limits) -> Passed:
+def _outcome(heard: _Heard, verified: VerifiedVersion, limits: Limits, *, tried_rows: int) -> Passed:
     version, status = verified.version, heard.status
     if not heard.doing:
         ended = (
             f"did not begin within {_START_S:g} s" if status is None else f"ended before it began ({status})"
         )
         raise _impossible(verified, f"its process {ended}: {heard.last_words or 'no words'}")
+    end = heard.lines[-1]
+    if status == 0 and end.passed is not None:
+        if end.passed.not_batched:
+            log.info("%s is not batched: %s", version, _printable(end.passed.not_batched.encode()))
+        return Passed(end.passed.examples, end.passed.took_bytes, end.passed.batching, tried_rows)
+    rehearsed = next((line.rehearsed for line in heard.lines if line.rehearsed is not None), None)
+    if rehearsed is not None and tried_rows > 1:
+        log.info("%s is not batched: its process ended (%s) while it was %s", version, status, heard.doing)
+        return Passed(rehearsed.examples, rehearsed.took_bytes, None, tried_rows)
     if status is None or status == -signal.SIGXCPU:
         raise VerificationError(
             f"version {version} was still {heard.doing} when its {limits.timeout_s:g} s were over: "
@@ -193,7 +219,6 @@ def _outcome(heard: _Heard, verified: VerifiedVersion, limits: Limits) -> Passed
             f"version {version} was killed for want of memory while it was {heard.doing}{_allowed(limits)}",
             reason=Reason.MODEL_OUT_OF_MEMORY,
         )
-    end = heard.lines[-1]
     if status == 0 and end.refused is not None:
         message = end.refused.message
         if end.refused.reason is Reason.MODEL_OUT_OF_MEMORY:
@@ -201,8 +226,6 @@ def _outcome(heard: _Heard, verified: VerifiedVersion, limits: Limits) -> Passed
         raise VerificationError(message, reason=end.refused.reason, **_facts(end.refused.facts))
     if status == 0 and end.unable:
         raise StoreError(end.unable)
-    if status == 0 and end.passed is not None:
-        return Passed(end.passed.examples, end.passed.took_bytes)
     ended = _signal_name(-status) if status < 0 else f"exit status {status}"
     raise VerificationError(
         f"version {version} crashed the process that tried it ({ended}) while it was {heard.doing}"

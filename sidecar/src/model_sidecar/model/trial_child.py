@@ -32,7 +32,7 @@ def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     confine(job)
     # Only now: these read what may be hostile.
-    from model_sidecar.model import loader, rehearsal, session
+    from model_sidecar.model import batching, golden, loader, rehearsal, session
 
     say(Line(doing="being loaded"))
     before = _memory("VmRSS")
@@ -64,7 +64,17 @@ def main() -> None:
         say(Line(refused=RefusedWord(Reason.MODEL_OUT_OF_MEMORY, words)))
     else:
         # The peak: what loading takes for a moment, the sidecar needs for that moment too.
-        say(Line(passed=PassedWord(rehearsed.examples, max(0, _memory("VmHWM") - before))))
+        passed = PassedWord(rehearsed.examples, max(0, _memory("VmHWM") - before))
+        if job.max_batch_rows > 1:
+            # It passed already: what it does from here on speaks against batching only.
+            say(Line(doing="being tried with several rows at once", rehearsed=passed))
+            told = rehearsal.golden_of(verified)
+            examples = golden.read_examples(verified.files[told.path]) if told is not None else ()
+            found = batching.probe(loaded, examples, max_rows=job.max_batch_rows)
+            passed = PassedWord(
+                rehearsed.examples, max(0, _memory("VmHWM") - before), found.batching, found.why[:_TEXT]
+            )
+        say(Line(passed=passed))
 
 
 def confine(job: Job) -> None:

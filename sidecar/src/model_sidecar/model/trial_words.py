@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from model_sidecar.errors import Reason
+from model_sidecar.model.execution import Batching
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
@@ -39,13 +40,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     scratch: str | None
     timeout_s: float
     memory_bytes: int | None
+    max_batch_rows: int = 0
 
 
 class PassedWord(msgspec.Struct, frozen=True):
-    """It was loaded and rehearsed: how many examples it answered, and how much memory all that took at most."""
+    """It was loaded and rehearsed: how many examples it answered, and how much memory all that took at most.
+
+    `batching` is what several rows at once cost, where that was tried and pays; else `not_batched` says why it does not.
+    """
 
     examples: _Count
     took_bytes: _Count
+    batching: Batching | None = None
+    not_batched: _Text = ""
 
 
 class RefusedWord(msgspec.Struct, frozen=True):
@@ -57,9 +64,10 @@ class RefusedWord(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the child's: what it begins to do, or how it ended."""
+    """One line of the child's: what it begins to do, or how it ended. `rehearsed`: it passed, and more is tried."""
 
     doing: _Text = ""
+    rehearsed: PassedWord | None = None
     passed: PassedWord | None = None
     refused: RefusedWord | None = None
     unable: _Text = ""

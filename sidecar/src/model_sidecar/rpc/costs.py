@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from typing import NamedTuple, TypeVar
 
 from model_sidecar.release.digests import Digest
 from model_sidecar.rpc.plan import Plan
 from model_sidecar.serving.stage import Model
 
 log = logging.getLogger(__name__)
+
+_Kind = TypeVar("_Kind", bound=Hashable)
 
 # An estimate holds near the request that was measured. A cost that grows with the square of the rows is at sixteen times
 # the rows still some milliseconds; at a thousand times it would be seconds.
@@ -46,6 +48,8 @@ class Costs:
         self._clock = clock
         self._off_loop: dict[Digest, _Away] = {}
         self._held: dict[tuple[Digest, int], float] = {}
+        self._together: dict[tuple[object, int], float] = {}
+        self._apart: set[Digest] = set()
         self._usual_s = _UNKNOWN_S
 
     def on_loop_s(self, model: Model, plan: Plan, size: int) -> float:
@@ -62,6 +66,10 @@ class Costs:
         """Seconds that such a request is expected to hold a lane."""
         held = self._held.get((model.manifest.digest, size.bit_length()))
         return _in_proportion(model, plan, size) if held is None else held
+
+    def together_s(self, kin: object, rows: int) -> float | None:
+        """Seconds that runs of about so many rows of this kin have held a lane; None where there were none yet."""
+        return self._together.get((kin, rows.bit_length()))
 
     @property
     def usual_s(self) -> float:
@@ -95,12 +103,32 @@ class Costs:
     def held_lane(self, digest: Digest, size: int, held_s: float) -> None:
         """Learn for how long a request held its lane, by the clock: it is what those behind it had to wait."""
         self._usual_s += _NEW * (held_s - self._usual_s)
-        kind = digest, size.bit_length()
-        before = self._held.get(kind)
-        if before is None and len(self._held) >= _KINDS:
-            self._held = {}
-        # Two lanes may write at once: one of two observations is lost, which no estimate minds.
-        self._held[kind] = held_s if before is None else before + _NEW * (held_s - before)
+        _learn(self._held, (digest, size.bit_length()), held_s)
+
+    def held_together(self, kin: object, rows: int, held_s: float) -> None:
+        """Learn for how long a run of so many rows of this kin held its lane."""
+        _learn(self._together, (kin, rows.bit_length()), held_s)
+
+    def keep_apart(self, model: Model, why: str) -> None:
+        """Run each prediction of this version by itself from now on: together it gave what cannot be told apart."""
+        if len(self._apart) >= _VERSIONS:
+            self._apart = set()
+        self._apart.add(model.manifest.digest)
+        log.warning(
+            "version %s is not batched any more: %s", model.version, why, extra={"version": model.version}
+        )
+
+    def may_be_together(self, model: Model) -> bool:
+        """Whether this version's predictions may be run at once."""
+        return model.batching is not None and model.manifest.digest not in self._apart
+
+
+def _learn(known: dict[_Kind, float], kind: _Kind, held_s: float) -> None:
+    before = known.get(kind)
+    if before is None and len(known) >= _KINDS:
+        known.clear()
+    # Two lanes may write at once: one of two observations is lost, which no estimate minds.
+    known[kind] = held_s if before is None else before + _NEW * (held_s - before)
 
 
 def _in_proportion(model: Model, plan: Plan, size: int) -> float:

@@ -92,7 +92,12 @@ def status_message(status: serving.Status) -> wire.ModelStatus:
         message.observed.CopyFrom(_standing(status.observed))
     for resident in status.resident:
         entry = message.resident.add(
-            version=resident.version, manifest_sha256=resident.manifest, role=resident.role
+            version=resident.version,
+            manifest_sha256=resident.manifest,
+            role=resident.role,
+            execution=resident.execution,
+            cost_seconds=resident.cost_s,
+            max_batch_rows=resident.max_batch_rows,
         )
         _set(entry.loaded_at, resident.loaded_at)
         if resident.role == "live":

@@ -36,6 +36,7 @@ class Meters(Protocol):
         inference_s: float | None,
         queue_s: float | None,
         rows: int,
+        slowed: float,
     ) -> None:
         """A prediction has ended.
 
@@ -46,7 +47,9 @@ class Meters(Protocol):
             total_s: from the request's arrival to its answer.
             inference_s: inside the model; None where it did not run.
             queue_s: waiting for a lane; None where it did not get so far.
-            rows: how many rows the request held, 1 where the model does not take rows; 0 where it was not read.
+            rows: how many rows its run had, 1 where the model does not take rows; 0 where it was not read, and where the
+                run is told of with another prediction that it was made for.
+            slowed: how many times as long as by itself the run is taken to have been, as others were in it.
         """
         ...
 
@@ -86,11 +89,19 @@ class GuardedMeters:
         inference_s: float | None,
         queue_s: float | None,
         rows: int,
+        slowed: float,
     ) -> None:
         """As `Meters.predicted`."""
         try:
             self._meters.predicted(
-                site, version, code=code, total_s=total_s, inference_s=inference_s, queue_s=queue_s, rows=rows
+                site,
+                version,
+                code=code,
+                total_s=total_s,
+                inference_s=inference_s,
+                queue_s=queue_s,
+                rows=rows,
+                slowed=slowed,
             )
         except Exception as error:  # noqa: BLE001 - as above
             self._complain(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,7 @@ from model_sidecar.rpc.statistics import Timings
 from model_sidecar.rpc.tensors_in import Shared, Taken, take
 from model_sidecar.rpc.timekeeper import Timekeeper
 from model_sidecar.serving.site import ServedSite
-from model_sidecar.serving.stage import Model
+from model_sidecar.serving.stage import Lease, Model
 from model_sidecar_client.wire.inference import ModelInferRequest
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ _TYPED_GROWS = 8
 # instead: what it costs may be in its values, which no estimate knows.
 _ON_LOOP_S = 0.02
 # A run that was stopped sooner is its caller's affair, and not counted against the version (telemetry.meters).
-_FAILED_S = 1.0
+FAILED_S = 1.0
 
 
 @dataclass(slots=True)
@@ -49,7 +50,11 @@ class Call:
         arrived: when, by `time.perf_counter`.
         ends: when its caller stops waiting, by `time.monotonic`; None for never.
         brake: ends its run.
+        batch_rows: how many rows its run had, where those of others were among them, on one of these calls; 0 on the others.
+            None: it was run by itself.
+        slowed: how many times as long as by itself its run is taken to have been, for those others.
         cost_s: how long it is expected to hold a lane, once that is known.
+        dear: whether it has taken longer than anything of its size should: it is run by itself.
         digest: whose manifest's it is that answered.
     """
 
@@ -61,7 +66,10 @@ class Call:
     rows: int = 0
     brake: Brake = field(default_factory=Brake)
     cost_s: float | None = None
+    dear: bool = False
     digest: Digest | None = None
+    batch_rows: int | None = None
+    slowed: float = 1.0
     timings: Timings = field(default_factory=Timings)
 
 
@@ -83,7 +91,7 @@ class Predictor:
         shared memory.
         """
         self._max_message_bytes = max_message_bytes
-        self._max_run_s = max_run_s
+        self.max_run_s = max_run_s
         self._notes = notes
         self._shared = shared
         self._complained = False
@@ -119,59 +127,126 @@ class Predictor:
             if bounded and self.costs.on_loop_s(model, plan, call.size) > within_s:
                 call.cost_s = self.costs.in_lane_s(model, plan, call.size)
                 return None
-            clock = time.perf_counter
-            call.version = model.version
-            call.digest = model.manifest.digest
-            timings = call.timings
-            began = clock()
-            timings.queue_s = began - call.arrived
-            taken = take(request, plan, self._shared)
-            call.rows = taken.rows
-            if call.ends is not None and time.monotonic() >= call.ends:
-                raise DeadlineOverError("the deadline was over before the model was run; no work was done")
-            converted = clock()
-            timings.input_s = converted - began
+            taken = self.taken(model, request, call)
+            begun = time.perf_counter()
             try:
-                arrays = self._run(model, taken, self._wanted(taken, plan), call, on_loop=bounded)
+                arrays = self._run(model, taken, self.wanted(taken, plan), call, on_loop=bounded)
             except (InferenceFailedError, DeadlineOverError) as error:
-                if isinstance(error, InferenceFailedError) or clock() - converted >= _FAILED_S:
-                    self._note_failed(served, model, taken, call.size * plan.grows)
+                took_s = time.perf_counter() - begun
+                if isinstance(error, InferenceFailedError) or took_s >= FAILED_S:
+                    self.note_failed(served, model, taken, call)
                 raise
             if arrays is None:
-                call.cost_s = max(_ON_LOOP_S, self.costs.in_lane_s(model, plan, call.size))
+                call.cost_s, call.dear = max(_ON_LOOP_S, self.costs.in_lane_s(model, plan, call.size)), True
                 return None
-            ran = clock()
-            timings.infer_s = ran - converted
-            prediction_id = self._ids.next()
-            content = answer(
-                arrays,
-                plan=plan,
-                taken=taken,
-                model=model.model,
-                version=model.version,
-                generation=lease.generation,
-                id=request.id,
-                prediction_id=prediction_id,
-                max_bytes=self._max_message_bytes,
-                pieces=self._pieces,
-            )
-            if self._notes is not None and taken.rows:
-                size = (call.size + len(content)) * (_TYPED_GROWS if taken.typed else 1) * plan.grows
-                if taken.windows:
-                    size += sum(arrays[name].nbytes for name in taken.windows) * plan.grows
-                try:
-                    key = monitor_key(request)
-                    self._notes.note(
-                        Note(served.site, model, prediction_id, taken.arrays, arrays, taken.rows, key), size
-                    )
-                except Exception as error:  # noqa: BLE001 - whatever becomes of the note, the request is answered
-                    self._complain(error)
-            timings.output_s = clock() - ran
-            return content
+            call.timings.infer_s = time.perf_counter() - begun
+            return self.respond(served, request, call, lease=lease, taken=taken, arrays=arrays)
+
+    # The steps, for predictions that are run by themselves or together (rpc.batches).
+
+    def taken(self, model: Model, request: ModelInferRequest, call: Call) -> Taken:
+        """The request's arrays, for this model; raises as `predict` does where they do not fit or nobody waits."""
+        began = time.perf_counter()
+        call.version = model.version
+        call.digest = model.manifest.digest
+        call.timings.queue_s = began - call.arrived
+        taken = take(request, self.plan(model), self._shared)
+        call.rows = taken.rows
+        if call.ends is not None and time.monotonic() >= call.ends:
+            raise DeadlineOverError("the deadline was over before the model was run; no work was done")
+        call.timings.input_s = time.perf_counter() - began
+        return taken
+
+    def wanted(self, taken: Taken, plan: Plan) -> tuple[str, ...] | None:
+        """The outputs to have of the model: those asked for, and what the prediction is noted from; None for all."""
+        asked = taken.outputs
+        if asked is None or self._notes is None:
+            return asked
+        return (*asked, *(name for name in plan.watched if name not in asked))
+
+    def run(
+        self,
+        model: Model,
+        arrays: Mapping[str, NDArray[Any]],
+        wanted: tuple[str, ...] | None,
+        *,
+        brake: Brake,
+        until: float,
+    ) -> dict[str, NDArray[Any]]:
+        """The outputs; the brake is pulled where that takes until `until` (`time.monotonic`).
+
+        Raises:
+            DeadlineOverError: the brake was pulled.
+            InvalidInputError, InferenceFailedError: as `LoadedModel.run` does, whatever the model raised.
+        """
+        run = self._timekeeper.begin(brake, until)
+        try:
+            return model.run(arrays, wanted, brake=brake)
+        except SidecarError:
+            raise
+        except Exception as error:
+            raise InferenceFailedError(f"version {model.version} failed: {error}") from error
+        finally:
+            self._timekeeper.end(run)
+
+    def respond(
+        self,
+        served: ServedSite,
+        request: ModelInferRequest,
+        call: Call,
+        *,
+        lease: Lease,
+        taken: Taken,
+        arrays: dict[str, NDArray[Any]],
+    ) -> bytes:
+        """The serialized answer, noted; raises as `convert.answer` does. `arrays` are kept with the note."""
+        ran, model = time.perf_counter(), lease.model
+        plan, prediction_id = self.plan(model), self._ids.next()
+        content = answer(
+            arrays,
+            plan=plan,
+            taken=taken,
+            model=model.model,
+            version=model.version,
+            generation=lease.generation,
+            id=request.id,
+            prediction_id=prediction_id,
+            max_bytes=self._max_message_bytes,
+            pieces=self._pieces,
+        )
+        if self._notes is not None and taken.rows:
+            size = (call.size + len(content)) * (_TYPED_GROWS if taken.typed else 1) * plan.grows
+            if taken.windows:
+                size += sum(arrays[name].nbytes for name in taken.windows) * plan.grows
+            try:
+                key = monitor_key(request)
+                self._notes.note(
+                    Note(served.site, model, prediction_id, taken.arrays, arrays, taken.rows, key), size
+                )
+            except Exception as error:  # noqa: BLE001 - whatever becomes of the note, the request is answered
+                self._complain(error)
+        call.timings.output_s = time.perf_counter() - ran
+        return content
+
+    def note_failed(self, served: ServedSite, model: Model, taken: Taken, call: Call) -> None:
+        """Let another version be asked the same: the input may be to blame."""
+        if self._notes is None or not taken.rows:
+            return
+        size = call.size * self.plan(model).grows * (_TYPED_GROWS if taken.typed else 1)
+        try:
+            note = Note(served.site, model, self._ids.next(), taken.arrays, {}, taken.rows, None)
+            self._notes.failed(note, size)
+        except Exception as error:  # noqa: BLE001 - as above: the caller is told of the failure itself
+            self._complain(error)
 
     def cost_in_lane_s(self, model: Model, call: Call) -> float:
         """Seconds that this call is expected to hold a lane, if this model answers it."""
         return self.costs.in_lane_s(model, self.plan(model), call.size)
+
+    @property
+    def notes_answers(self) -> bool:
+        """Whether arrays that are answered with are kept for a while."""
+        return self._notes is not None
 
     def plan(self, model: Model) -> Plan:
         """The plan of a model's signature, made once per version."""
@@ -185,41 +260,23 @@ class Predictor:
             )
         return plan
 
-    def _note_failed(self, served: ServedSite, model: Model, taken: Taken, size: int) -> None:
-        """Let another version be asked the same: the input may be to blame."""
-        if self._notes is None or not taken.rows:
-            return
-        try:
-            note = Note(served.site, model, self._ids.next(), taken.arrays, {}, taken.rows, None)
-            self._notes.failed(note, size * (_TYPED_GROWS if taken.typed else 1))
-        except Exception as error:  # noqa: BLE001 - as above: the caller is told of the failure itself
-            self._complain(error)
-
     def _complain(self, error: Exception) -> None:
         # Once: what fails here fails on every request.
         if not self._complained:
             self._complained = True
             log.error("an answer could not be noted; requests go on, but are not watched", exc_info=error)
 
-    def _wanted(self, taken: Taken, plan: Plan) -> tuple[str, ...] | None:
-        """The outputs to have of the model: those asked for, and what the prediction is noted from; None for all."""
-        asked = taken.outputs
-        if asked is None or self._notes is None:
-            return asked
-        return (*asked, *(name for name in plan.watched if name not in asked))
-
     def _run(
         self, model: Model, taken: Taken, wanted: tuple[str, ...] | None, call: Call, *, on_loop: bool
     ) -> dict[str, NDArray[Any]] | None:
         """The outputs; None where a run on the loop was stopped, with the brake made new for another."""
         brake, begun = call.brake, time.monotonic()
-        until = begun + (_ON_LOOP_S if on_loop else self._max_run_s)
+        until = begun + (_ON_LOOP_S if on_loop else self.max_run_s)
         if call.ends is not None:
             until = min(until, call.ends)
         worked = time.thread_time() if on_loop else 0.0
-        run = self._timekeeper.begin(brake, until)
         try:
-            return model.run(taken.arrays, wanted, brake=brake)
+            return self.run(model, taken.arrays, wanted, brake=brake, until=until)
         except DeadlineOverError as error:
             now = time.monotonic()
             if call.ends is not None and now >= call.ends:
@@ -230,14 +287,9 @@ class Predictor:
                 call.brake = Brake()
                 return None
             raise DeadlineOverError(
-                f"the model was stopped after {now - begun:.3g} s: no run may take longer than {self._max_run_s:g} s "
+                f"the model was stopped after {now - begun:.3g} s: no run may take longer than {self.max_run_s:g} s "
                 "(--max-run)"
             ) from error
-        except SidecarError:
-            raise
-        except Exception as error:
-            raise InferenceFailedError(f"version {model.version} failed: {error}") from error
         finally:
-            self._timekeeper.end(run)
             if on_loop:
                 self.costs.worked_on_loop(model, time.thread_time() - worked)

@@ -14,9 +14,11 @@ from typing import Any
 import grpc
 
 from model_sidecar.errors import NotFoundError, OverloadedError, Reason, UnavailableError
+from model_sidecar.model.execution import INLINE_S
 from model_sidecar.monitor.prediction_ids import PredictionIds
+from model_sidecar.rpc.batches import Batches
 from model_sidecar.rpc.convert import parse_request
-from model_sidecar.rpc.lanes import Job, Lanes
+from model_sidecar.rpc.lanes import Lanes
 from model_sidecar.rpc.meters import GuardedMeters, Meters
 from model_sidecar.rpc.notes import Notes
 from model_sidecar.rpc.pace import Pace
@@ -25,10 +27,9 @@ from model_sidecar.rpc.shared_tensors import SharedTensors
 from model_sidecar.rpc.sites import Sites
 from model_sidecar.rpc.statistics import Statistics
 from model_sidecar.rpc.status import code_of
+from model_sidecar.rpc.waiting import Job
 from model_sidecar_client.wire.inference import ModelInferRequest
 
-# A model that takes less than this runs on the loop: handing it to a thread and back would cost more.
-_INLINE_S = 200e-6
 # A message below this is parsed on the loop: at worst (strings, typed lists) in about a millisecond.
 _PARSED_INLINE_BYTES = 64 << 10
 _RETRY_AFTER_S = 0.1
@@ -68,6 +69,7 @@ class Predictions:
         self._predictor = Predictor(
             max_message_bytes=max_message_bytes, max_run_s=max_run_s, notes=notes, ids=ids, shared=shared
         )
+        self._batches = Batches(self._predictor)
         self._inflight = 0
         self._pace = Pace()
         self.statistics = Statistics()
@@ -176,13 +178,11 @@ class Predictions:
         try:
             # What lies in shared memory may be large where the message is small.
             if request is not None and served is not None and call.size <= _PARSED_INLINE_BYTES:
-                answer = self._predictor.predict(served, request, call, within_s=_INLINE_S)
+                answer = self._predictor.predict(served, request, call, within_s=INLINE_S)
                 if answer is not None:
                     return answer
             work = partial(self._predict, request, content, call)
-            # What lies in shared memory is not copied before it has a lane.
-            job = Job(self._cost_s(call), len(content), call.ends, call.brake)
-            return await self._lanes.run(work, job)
+            return await self._lanes.run(work, self._job(request, call))
         except NotFoundError as error:
             if call.served is None or error.reason is not Reason.VERSION_NOT_FOUND:
                 raise
@@ -193,6 +193,11 @@ class Predictions:
                 self._on_idle()
             if served is not None:
                 self._meters.inflight(served.site, -1)
+
+    def _job(self, request: ModelInferRequest | None, call: Call) -> Job:
+        if request is not None and call.served is not None and not call.dear:
+            return self._batches.job(call.served, request, call, cost_s=self._cost_s(call))
+        return Job(self._cost_s(call), call.size, call.ends, call.brake)
 
     def _parsed(self, content: bytes, call: Call) -> ModelInferRequest:
         request = parse_request(content)
@@ -235,10 +240,17 @@ class Predictions:
             total_s=total_s,
             inference_s=call.timings.infer_s,
             queue_s=call.timings.queue_s,
-            rows=call.rows,
+            rows=call.rows if call.batch_rows is None else call.batch_rows,
+            slowed=call.slowed,
         )
         if call.version is not None:
             ok = code is grpc.StatusCode.OK
             self.statistics.note(
-                site.model, call.version, call.timings, ok=ok, total_s=total_s, rows=call.rows
+                site.model,
+                call.version,
+                call.timings,
+                ok=ok,
+                total_s=total_s,
+                rows=call.rows,
+                batch_rows=call.batch_rows,
             )

@@ -8,9 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from model_sidecar.release.names import ModelName, Version
-from model_sidecar_client.wire.inference import InferStatistics, ModelStatistics, StatisticDuration
+from model_sidecar_client.wire.inference import (
+    InferBatchStatistics,
+    InferStatistics,
+    ModelStatistics,
+    StatisticDuration,
+)
 
 _REMEMBERED = 16
+# Callers may send any number of rows; beyond so many sizes a new one is not told.
+_SIZES = 256
 
 
 @dataclass(slots=True)
@@ -51,6 +58,13 @@ class _Tally:
     input: Duration = field(default_factory=Duration)
     infer: Duration = field(default_factory=Duration)
     output: Duration = field(default_factory=Duration)
+    batches: dict[int, Duration] = field(default_factory=dict)
+
+    def ran(self, rows: int, seconds: float) -> None:
+        """Count a run of so many rows."""
+        self.runs += 1
+        if rows in self.batches or len(self.batches) < _SIZES:
+            self.batches.setdefault(rows, Duration()).add(seconds)
 
 
 class Statistics:
@@ -60,9 +74,27 @@ class Statistics:
         self._tallies: OrderedDict[tuple[ModelName, Version], _Tally] = OrderedDict()
 
     def note(
-        self, model: ModelName, version: Version, timings: Timings, *, ok: bool, total_s: float, rows: int
+        self,
+        model: ModelName,
+        version: Version,
+        timings: Timings,
+        *,
+        ok: bool,
+        total_s: float,
+        rows: int,
+        batch_rows: int | None = None,
     ) -> None:
-        """Count a prediction that this version was leased for."""
+        """Count a prediction that this version was leased for.
+
+        Args:
+            model: whose version.
+            version: which.
+            timings: its parts; those of the run are the whole run's.
+            ok: whether it was answered.
+            total_s: from its arrival to its end.
+            rows: its own.
+            batch_rows: those of a run that it shared, with one prediction of that run, and 0 with the others; None: it shared none.
+        """
         key = model, version
         tally = self._tallies.get(key)
         if tally is None:
@@ -76,8 +108,9 @@ class Statistics:
             tally.input.add(timings.input_s)
         if timings.infer_s is not None:
             tally.infer.add(timings.infer_s)
-            tally.runs += 1
             tally.rows += rows
+            if batch_rows != 0:
+                tally.ran(rows if batch_rows is None else batch_rows, timings.infer_s)
             tally.last_ms = time.time_ns() // 1_000_000
         if timings.output_s is not None:
             tally.output.add(timings.output_s)
@@ -104,4 +137,8 @@ def _message(model: ModelName, version: Version, tally: _Tally) -> ModelStatisti
             compute_infer=tally.infer.message(),
             compute_output=tally.output.message(),
         ),
+        batch_stats=[
+            InferBatchStatistics(batch_size=rows, compute_infer=took.message())
+            for rows, took in sorted(tally.batches.items())
+        ],
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import NotFoundError, Reason, RefusedError, UnavailableError
 from model_sidecar.model.brake import Brake
+from model_sidecar.model.execution import Batching
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
@@ -45,6 +46,8 @@ class Model(Protocol):
     def cost_s(self) -> float: ...
     @property
     def warm_bytes(self) -> int: ...
+    @property
+    def batching(self) -> Batching | None: ...
     def run(
         self, inputs: Arrays, outputs: Sequence[str] | None = None, *, brake: Brake | None = None
     ) -> dict[str, NDArray[Any]]: ...

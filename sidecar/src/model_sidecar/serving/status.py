@@ -11,10 +11,11 @@ from enum import StrEnum
 from model_sidecar.errors import Reason
 from model_sidecar.events import Site
 from model_sidecar.ledger.record import Record
+from model_sidecar.model.execution import Execution, execution_of
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 from model_sidecar.serving.policy import Wanted
-from model_sidecar.serving.stage import Residents
+from model_sidecar.serving.stage import Model, Residents
 
 
 class State(StrEnum):
@@ -38,12 +39,40 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model in memory; `role` is "live" or "standby"."""
+    """A model in memory.
+
+    Attributes:
+        version: which.
+        manifest: its identity.
+        role: "live" or "standby".
+        loaded_at: when.
+        execution: how its usual predictions are run.
+        cost_s: what one takes, as its rehearsal measured.
+        max_batch_rows: the most rows of different requests that are run at once; 0: each request is run by itself.
+    """
 
     version: Version
     manifest: Digest
     role: str
     loaded_at: datetime
+    execution: Execution
+    cost_s: float
+    max_batch_rows: int
+
+
+def resident_of(model: Model, role: str) -> Resident:
+    """What there is to say of a model on the stage."""
+    execution = execution_of(model)
+    batching = model.batching if execution is Execution.BATCHED else None
+    return Resident(
+        version=model.version,
+        manifest=model.manifest.digest,
+        role=role,
+        loaded_at=model.loaded_at,
+        execution=execution,
+        cost_s=model.cost_s,
+        max_batch_rows=batching.max_rows if batching is not None else 0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +189,7 @@ def compose(
         if live is not None
         else None,
         resident=tuple(
-            Resident(model.version, model.manifest.digest, role, model.loaded_at)
+            resident_of(model, role)
             for role, model in (("live", live), ("standby", residents.standby))
             if model is not None
         ),

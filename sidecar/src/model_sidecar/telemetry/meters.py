@@ -147,6 +147,7 @@ class Meters:
         inference_s: float | None = None,
         queue_s: float | None = None,
         rows: int = 0,
+        slowed: float = 1.0,
     ) -> None:
         """A prediction was answered, or failed.
 
@@ -157,7 +158,8 @@ class Meters:
             total_s: from the request's arrival to its answer.
             inference_s: the model's own part of that; None when it did not run, as with the next two.
             queue_s: the part spent waiting for a free lane.
-            rows: how many rows the model was given; 0 when it did not run.
+            rows: how many rows the model was given at once; 0 when it did not run, or that run is told of already.
+            slowed: how many times as long as by itself the run is taken to have been, as others were in it.
         """
         served = self._served.get((site.model, site.environment, version or ""))
         if served is None:
@@ -177,7 +179,8 @@ class Meters:
             )
             if code in _FAILED or (code == "DEADLINE_EXCEEDED" and ran_s >= _PATIENT_S):
                 served.failed += 1
-            if ran_s > self._slow_s:
+            # Nor is the company that it was run in.
+            if ran_s > self._slow_s * slowed:
                 served.slow += 1
             if inference_s is not None:
                 served.inference.observe(inference_s)

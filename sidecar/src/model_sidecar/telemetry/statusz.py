@@ -13,6 +13,7 @@ from importlib import resources
 
 from model_sidecar.errors import Reason
 from model_sidecar.ledger.record import Action, Record
+from model_sidecar.model.execution import Execution, execution_of
 from model_sidecar.monitor.reports import Reports
 from model_sidecar.release.tensors import TensorSpec
 from model_sidecar.serving.site import ServedSite
@@ -173,6 +174,7 @@ class StatusPage:
             row(*(_specs(each.signature.outputs) for each in models), head="gives"),
             row(*(tag("code", each.digest) for each in manifests), head="manifest"),
             row(*(f"{ago(each.loaded_at, now)} ago" for each in models), head="loaded"),
+            row(*(_execution(each) for each in models), head="runs"),
             row(*(f"{each.answered:,}" if each else "" for each in traffic), head="predictions"),
             row(*(f"{each.failed:,}" if each else "" for each in traffic), head="of them failed"),
             row(*(milliseconds(each.p50_s if each else None) for each in traffic), head="median"),
@@ -319,6 +321,13 @@ def _command(served: ServedSite, control: str, *words: str) -> str:
 
 def _badge(colour: str, word: str) -> Markup:
     return tag("span", word, css=f"badge {colour}")
+
+
+def _execution(model: Model) -> str:
+    execution, cost = execution_of(model), milliseconds(model.cost_s)
+    if execution is Execution.BATCHED and model.batching is not None:
+        return f"{execution}, up to {model.batching.max_rows} rows; {cost} alone"
+    return f"{execution}; {cost}"
 
 
 def _specs(specs: Sequence[TensorSpec]) -> Markup:
