@@ -25,6 +25,7 @@ from harness.results import Result, keep, kept, measure_now
 PEERS = ("mlserver", "kserve", "triton")
 SUBJECTS = (
     "serving",
+    "batching",
     "clients",
     "streaming",
     "shared_memory",
