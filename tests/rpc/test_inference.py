@@ -332,7 +332,7 @@ def test_every_call_and_prediction_is_measured(plane: Plane, call: SimpleNamespa
     assert good["queue_s"] >= 0
     assert (bad["version"], bad["code"], bad["inference_s"]) == ("2024.01.15.prod", "INVALID_ARGUMENT", None)
     assert meters.begun.count(method) == 2
-    assert set(meters.working.values()) == {0}
+    assert not any(meters.working.values())
 
 
 def test_a_failing_meter_fails_no_request(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_answers_come_in_the_order_of_the_requests(
     assert len({each.parameters["prediction_id"].string_param for each in told}) == 200
     plane.meters.wait_ended(METHOD, "OK")
     assert [(each["version"], each["code"]) for each in plane.meters.predictions] == [(B, "OK")] * 200
-    assert set(plane.meters.working.values()) == {0}
+    assert not any(plane.meters.working.values())
 
 
 def test_a_fast_message_waits_for_the_slow_one_before_it(plane: Plane, call: SimpleNamespace) -> None:

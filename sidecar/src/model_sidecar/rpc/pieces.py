@@ -23,7 +23,7 @@ _KEPT = 256
 _ID_LENGTH = 25
 
 _Head = tuple[ModelName, Version, int | None]
-_Described = tuple[str, str, tuple[int, ...]]
+_Described = tuple[str, str, tuple[int, ...], int]
 
 
 class Pieces:
@@ -37,7 +37,7 @@ class Pieces:
         self._raw = ModelInferResponse(raw_output_contents=[b""]).SerializeToString()[:-1]
         # Two threads may write the same at once; that costs the time, and nothing else.
         self._heads: dict[_Head, bytes] = {}
-        self._described: dict[_Described, bytes] = {}
+        self._begins: dict[_Described, bytes] = {}
 
     def joined(
         self,
@@ -56,18 +56,26 @@ class Pieces:
             InvalidRequestError: it would be larger than `max_bytes`.
             UnicodeError: text that is not Unicode.
         """
-        pieces: list[bytes | NDArray[Any]] = [self._heads.get(head) or self._head(head)]
+        assert len(prediction_id) == _ID_LENGTH, prediction_id
+        pieces: list[bytes | NDArray[Any]] = [
+            self._heads.get(head) or self._head(head),
+            self._prediction_id,
+            prediction_id.encode(),
+        ]
         if id:
             pieces.append(ModelInferResponse(id=id).SerializeToString())
-        assert len(prediction_id) == _ID_LENGTH, prediction_id
-        pieces += (self._prediction_id, prediction_id.encode())
+        size = sum(map(len, pieces))
         for each in wanted:
             array = array_of(arrays, each)
-            described = each.name, each.datatype, array.shape
-            pieces.append(self._described.get(described) or self._describe(described))
-            content = strings_to_raw(array) if each.is_bytes else array
-            pieces += (self._raw, as_varint(_size(content)), content)
-        size = sum(map(_size, pieces))
+            if each.is_bytes:
+                content: bytes | NDArray[Any] = strings_to_raw(array)
+                length = len(content)
+            else:
+                content, length = array, array.nbytes
+            described = each.name, each.datatype, array.shape, length
+            begin = self._begins.get(described) or self._begin(described)
+            pieces += (begin, content)
+            size += len(begin) + length
         if size > max_bytes:
             raise too_large(size, max_bytes)
         try:
@@ -82,14 +90,12 @@ class Pieces:
             response.parameters["generation"].int64_param = generation
         return _keep(self._heads, head, response.SerializeToString())
 
-    def _describe(self, described: _Described) -> bytes:
-        name, datatype, shape = described
+    def _begin(self, described: _Described) -> bytes:
+        """All that comes before a tensor's bytes: what it is, and that so many bytes follow."""
+        name, datatype, shape, length = described
         tensor = ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
-        return _keep(self._described, described, ModelInferResponse(outputs=[tensor]).SerializeToString())
-
-
-def _size(piece: bytes | NDArray[Any]) -> int:
-    return len(piece) if isinstance(piece, bytes) else piece.nbytes
+        told = ModelInferResponse(outputs=[tensor]).SerializeToString()
+        return _keep(self._begins, described, told + self._raw + as_varint(length))
 
 
 def too_large(size: int, max_bytes: int) -> InvalidRequestError:

@@ -165,28 +165,34 @@ class Predictions:
         return await self._admitted(request, content, call)
 
     async def _admitted(self, request: ModelInferRequest | None, content: bytes, call: Call) -> bytes:
-        await self.refuse_if_draining()
+        if self.draining:
+            await self.refuse_if_draining()
         if self._inflight >= self._max_inflight:
             raise OverloadedError(
                 f"{self._inflight} predictions are being worked on, and no more are taken at once (--max-inflight)",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        try:
+            # What lies in shared memory may be large where the message is small.
+            if request is not None and call.served is not None and call.size <= _PARSED_INLINE_BYTES:
+                # Not counted as in flight: until it is over, nobody else is here to see it.
+                answer = self._predictor.predict(call.served, request, call, within_s=INLINE_S)
+                if answer is not None:
+                    return answer
+            return await self._in_lane(request, content, call)
+        except NotFoundError as error:
+            if call.served is None or error.reason is not Reason.VERSION_NOT_FOUND:
+                raise
+            raise await self._sites.absent(call.served, error.facts.get("version", "")) from error
+
+    async def _in_lane(self, request: ModelInferRequest | None, content: bytes, call: Call) -> bytes:
         self._inflight += 1
         served = call.served
         if served is not None:
             self._meters.inflight(served.site, 1)
         try:
-            # What lies in shared memory may be large where the message is small.
-            if request is not None and served is not None and call.size <= _PARSED_INLINE_BYTES:
-                answer = self._predictor.predict(served, request, call, within_s=INLINE_S)
-                if answer is not None:
-                    return answer
             work = partial(self._predict, request, content, call)
             return await self._lanes.run(work, self._job(request, call))
-        except NotFoundError as error:
-            if call.served is None or error.reason is not Reason.VERSION_NOT_FOUND:
-                raise
-            raise await self._sites.absent(call.served, error.facts.get("version", "")) from error
         finally:
             self._inflight -= 1
             if self.draining and self.idle:

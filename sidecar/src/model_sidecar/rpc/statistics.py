@@ -63,8 +63,11 @@ class _Tally:
     def ran(self, rows: int, seconds: float) -> None:
         """Count a run of so many rows."""
         self.runs += 1
-        if rows in self.batches or len(self.batches) < _SIZES:
-            self.batches.setdefault(rows, Duration()).add(seconds)
+        known = self.batches.get(rows)
+        if known is not None:
+            known.add(seconds)
+        elif len(self.batches) < _SIZES:
+            self.batches[rows] = Duration(1, seconds)
 
 
 class Statistics:
