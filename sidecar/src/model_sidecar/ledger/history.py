@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from model_sidecar.ledger.chain import GoodVersions
-from model_sidecar.ledger.record import Outline, Record, decode
+from model_sidecar.ledger.record import Action, Outline, Record, decode
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 
@@ -18,12 +19,13 @@ class History:
     """
 
     def __init__(self) -> None:
-        # Guards the five below, which always agree. Never held across I/O.
+        # Guards the six below, which always agree. Never held across I/O.
         self._lock = threading.Lock()
         self._contents: list[bytes] = []
         self._head: Record | None = None
         self._by_request: dict[str, int] = {}
         self._by_version: dict[Version, Digest] = {}
+        self._rollbacks: dict[str, list[int]] = {}  # by the actor's method
         self._good = GoodVersions()
 
     @property
@@ -55,6 +57,14 @@ class History:
             generation = self._by_request.get(request_id)
         return None if generation is None else self.record(generation)
 
+    def rollbacks(self, method: str, *, after: int = 0) -> Sequence[Record]:
+        """The rollbacks that actors of this method ordered, of generations behind this one, oldest first."""
+        with self._lock:
+            all_of_them = self._rollbacks.get(method, [])
+            found = all_of_them[bisect_right(all_of_them, after) :]
+            contents = [self._contents[generation - 1] for generation in found]
+        return tuple(decode(content) for content in contents)
+
     def previous_good(self) -> Record | None:
         """What a plain rollback goes back to: see `chain.previous_good`."""
         with self._lock:
@@ -82,5 +92,7 @@ class History:
                 self._by_request[outline.request_id] = outline.generation
                 self._by_version[outline.version] = outline.manifest_sha256
                 self._good.add(outline)
+                if outline.action is Action.ROLLBACK:
+                    self._rollbacks.setdefault(outline.method, []).append(outline.generation)
             if newest.generation == len(self._contents):
                 self._head = newest

@@ -187,6 +187,8 @@ class Outline(NamedTuple):
     version: Version
     manifest_sha256: Digest
     previous_version: Version | None
+    method: str
+    """The actor's."""
     request_id: str
     sha256: Digest
 
@@ -202,6 +204,7 @@ class Outline(NamedTuple):
             record.version,
             record.manifest_sha256,
             record.previous_version,
+            record.actor.method,
             record.request_id,
             record.sha256,
         )
@@ -227,6 +230,7 @@ def outline(content: bytes) -> Outline:
         Version(intern(told.version)),
         Digest(intern(told.manifest_sha256)),
         Version(intern(told.previous_version)) if told.previous_version else None,
+        intern(told.actor.method),
         told.request_id,
         digest_of(content),
     )
@@ -264,6 +268,10 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["COMMITTED"]
 
 
+class _OutlinedActor(msgspec.Struct, frozen=True, gc=False):
+    method: str
+
+
 class _Outlined(msgspec.Struct, frozen=True, gc=False):
     generation: int
     previous_record_sha256: str
@@ -273,6 +281,7 @@ class _Outlined(msgspec.Struct, frozen=True, gc=False):
     version: str
     manifest_sha256: str
     previous_version: str
+    actor: _OutlinedActor
     request_id: str
 
 

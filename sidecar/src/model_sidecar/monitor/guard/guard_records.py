@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from model_sidecar.ledger.ledger import Ledger
-from model_sidecar.ledger.record import GUARD, Action
+from model_sidecar.ledger.record import GUARD
 from model_sidecar.release.digests import Digest
 
 
@@ -24,15 +24,10 @@ class GuardRecords:
 
     def refresh(self) -> None:
         """Read on."""
-        head = self._ledger.head
-        for generation in range(self._read_to + 1, (head.generation if head is not None else 0) + 1):
-            record, before = self._ledger.record(generation), self._ledger.record(generation - 1)
-            if record is None:
-                return
-            self._read_to = generation
-            if record.action is not Action.ROLLBACK or record.actor.method != GUARD.method or before is None:
-                continue
-            if before.manifest_sha256 != record.manifest_sha256:
+        for record in self._ledger.rollbacks(GUARD.method, after=self._read_to):
+            self._read_to = record.generation
+            before = self._ledger.record(record.generation - 1)
+            if before is not None and before.manifest_sha256 != record.manifest_sha256:
                 self.rolled_back.add(before.manifest_sha256)
             self._last = record.timestamp
 
