@@ -118,7 +118,8 @@ class Client:
                 answer = client.predict("detector", {"images": images})
 
         To predict with it, or with a part of it that lies in one piece, copies nothing here, if it is of the model's
-        datatype. Behind the block it is an array like any other. It needs numpy.
+        datatype. Behind the block it is an array like any other. It needs numpy, whose errors it raises for what is no shape
+        and no dtype.
         """
         return (self._sharing or Sharing("", must=False)).array(shape, dtype)
 

@@ -77,6 +77,7 @@ class Published:
         golden_rows: how many rows the calls of `golden_inputs` have; None where no examples were made of any.
         baseline: what later traffic is compared with; None where it has none.
         call_s: seconds of a call with external weights, as they are "mapped" and "prepacked"; empty where they are inside.
+        prepacked: whether its weights are laid out anew at each load.
     """
 
     model: ModelName
@@ -89,6 +90,7 @@ class Published:
     golden_rows: int | None
     baseline: Reference | None
     call_s: Mapping[str, float]
+    prepacked: bool
     warnings: tuple[str, ...]
 
 
@@ -192,6 +194,7 @@ def publish(
             golden_rows=None if made is None else rows_of(made),
             baseline=baseline,
             call_s=calls,
+            prepacked=verified.manifest.runtime.prepack,
             warnings=warnings,
         )
 

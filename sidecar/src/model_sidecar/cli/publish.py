@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +15,11 @@ from model_sidecar.cli.exits import told
 from model_sidecar.cli.options import Parsed, config_option, option
 from model_sidecar.errors import ConfigurationError
 from model_sidecar.release.baseline import Baseline, StreamKind
-from model_sidecar.release.manifest import FileEntry, Role
+from model_sidecar.release.manifest import Role
 from model_sidecar.release.names import ModelName, Version, parse_model, parse_version
+
+if TYPE_CHECKING:
+    from model_sidecar.app.publish import Published
 
 _VERSION = Parsed("version", parse_version)
 
@@ -163,19 +165,23 @@ def command(
         click.echo(f"golden     {_checked(published.golden_examples, published.golden_rows)}")
         click.echo(f"baseline   {_compared(published.baseline)}")
         if published.call_s:
-            click.echo(f"weights    {_outside(published.files, published.call_s)}")
+            click.echo(f"weights    {_outside(published)}")
         files = counted(len(published.files), "file")
         click.echo(f"published  {model} {version}  {files}, {counted(size, 'byte')}  {published.manifest}")
-        click.echo(f"next: sidecarctl deploy {model} {version} --environment prod --reason '…'", err=True)
+        where = ", to sidecars with --allow-external-data" if published.call_s else ""
+        click.echo(
+            f"next: sidecarctl deploy {model} {version} --environment prod --reason '…'{where}", err=True
+        )
 
 
-def _outside(files: Mapping[str, FileEntry], call_s: Mapping[str, float]) -> str:
+def _outside(published: Published) -> str:
+    files = published.files
     names = [name for name, entry in files.items() if entry.role is Role.EXTERNAL_DATA]
     size = sum(files[name].size or 0 for name in names)
-    mapped, prepacked = call_s["mapped"], call_s["prepacked"]
+    mapped, prepacked = published.call_s["mapped"], published.call_s["prepacked"]
     return (
         f"{counted(size, 'byte')} in {', '.join(names)}; a call takes {mapped * 1e3:.2f} ms with them as they are mapped, "
-        f"{prepacked * 1e3:.2f} ms with them prepacked"
+        f"{prepacked * 1e3:.2f} ms with them prepacked: {'prepacked' if published.prepacked else 'mapped'} they are served"
     )
 
 

@@ -120,7 +120,7 @@ def _check_external(
     shown = ", ".join(ascii(each[:80]) for each in sorted(locations)[:3])
     if not allowed:
         raise VerificationError(
-            f"{name} keeps tensors in other files ({shown}), which is refused unless the configuration says "
+            f"{name} keeps tensors in other files ({shown}), which is refused without "
             "--allow-external-data. Or save the model with its weights inside",
             reason=Reason.EXTERNAL_DATA_REFUSED,
             file=name,

@@ -144,7 +144,7 @@ class VersionDirectory:
         external = [name for name, entry in manifest.files.items() if entry.role is Role.EXTERNAL_DATA]
         if external and not allowed:
             raise VerificationError(
-                f"{self.shown} holds external data ({_some(external)}), which is refused unless the configuration says "
+                f"{self.shown} holds external data ({_some(external)}), which is refused without "
                 "--allow-external-data. Or save the model with its weights inside",
                 reason=Reason.EXTERNAL_DATA_REFUSED,
                 file=external[0],

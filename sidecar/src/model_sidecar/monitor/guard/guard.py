@@ -174,9 +174,13 @@ def symptoms(facts: Facts, settings: GuardSettings, *, has_standby: bool) -> tup
             Symptom(
                 trigger=Trigger.CONSTANT,
                 evidence_log10=0.0,
-                says=f"the last {facts.alike} rows were all answered with the very same numbers; the version before was asked "
-                f"{facts.alike_witnesses} of these requests, and its answers "
-                f"{'hardly differ either' if facts.alike_in_both else 'differ'}",
+                says=f"the last {facts.alike} rows were all answered with the very same numbers; "
+                + (
+                    f"the version before was asked {facts.alike_witnesses} of these requests, and its answers "
+                    f"{'hardly differ either' if facts.alike_in_both else 'differ'}"
+                    if facts.alike_witnesses
+                    else "there is no version before to be asked the same"
+                ),
                 shared=facts.alike_in_both,
             )
         )
