@@ -63,6 +63,16 @@ def verdict_on(facts: Facts, at: Situation = AT, mode: GuardMode = GuardMode.ON)
     return judge(symptoms(facts, SETTINGS, has_standby=at.target is not None), facts, at, mode)
 
 
+def test_failures_wait_for_the_word_of_the_version_before_but_not_for_ever() -> None:
+    """However fast they come: the standby is asked the same within seconds, unless it cannot be."""
+    unheard = replace(FINE, failed=BURNS, failing_s=1.0)
+
+    assert verdict_on(unheard) is None
+    verdict = verdict_on(replace(unheard, failing_s=5.0))
+    assert verdict is not None
+    assert verdict.symptom.trigger is Trigger.ERRORS
+
+
 @pytest.mark.parametrize("trigger", Trigger)
 def test_every_trigger_is_a_reason_to_go_back(trigger: Trigger) -> None:
     """Each by itself, and it is the one that is named."""

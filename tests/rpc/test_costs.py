@@ -34,3 +34,17 @@ def test_a_version_that_was_slow_once_is_soon_back_on_the_loop_and_one_that_stay
             clock.now += 0.5
         away.append(clock.now - begun)
     assert away == [1, 8, 64, 512]
+
+
+def test_a_version_that_was_never_asked_so_much_is_taken_to_cost_what_the_one_before_did() -> None:
+    """After a flip, large requests are not refused because the new version was rehearsed with a small one."""
+    before, after = ComputedModel("2024.01.15.prod"), ComputedModel("2024.01.16.prod")
+    for model in (before, after):
+        model.cost_s, model.warm_bytes = 1e-3, 8
+    costs, plan = Costs(), plan_of(before.signature)
+    large = 16 << 20
+    assert costs.in_lane_s(after, plan, large) > 60
+    costs.held_lane(before.model, before.manifest.digest, large, 0.04)
+    assert costs.in_lane_s(after, plan, large) == 0.04
+    costs.held_lane(after.model, after.manifest.digest, large, 0.09)
+    assert costs.in_lane_s(after, plan, large) == 0.09

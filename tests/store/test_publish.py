@@ -406,6 +406,33 @@ def test_a_build_that_names_its_data_file_as_ours_would_be_called_keeps_it(bench
     assert {"weights.bin", "weights-2.bin"} <= published.files.keys()
 
 
+def test_a_name_that_two_weights_have_is_no_name_to_move_one_by(bench: Bench) -> None:
+    """The runtime takes the last of them, and would take another once one has moved: refused, and published as it is."""
+    model = onnx.load_model_from_string(models.large(8))
+    twin = model.graph.initializer.add()
+    twin.CopyFrom(model.graph.initializer[0])
+    bench.put("model.onnx", models.content(model))
+
+    refused = str(bench.refused(InvalidRequestError, external_weights=True))
+
+    assert f"two weights named {twin.name!r}" in refused
+    assert bench.publish().files.keys() == {"model.onnx"}
+
+
+def test_a_data_file_never_differs_from_another_only_in_case(bench: Bench) -> None:
+    """There are file systems on which the two would be one."""
+    model = onnx.load_model_from_string(models.external_data(bench.build, location="Weights.bin"))
+    more = onnx.load_model_from_string(models.large(8)).graph
+    for weights in more.initializer:
+        weights.name = f"more-{weights.name}"
+    model.graph.initializer.extend(more.initializer)
+    bench.put("model.onnx", models.content(model))
+
+    published = bench.publish(external_weights=True)
+
+    assert {"Weights.bin", "weights-2.bin"} <= published.files.keys()
+
+
 def test_there_must_be_large_weights_to_publish_them_apart(bench: Bench) -> None:
     """Else the version would need --allow-external-data for nothing."""
     assert "without --external-weights" in str(bench.refused(InvalidRequestError, external_weights=True))

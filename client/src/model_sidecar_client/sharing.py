@@ -7,6 +7,7 @@ message instead, or into a new region; nobody is told but who asked for shared m
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ class Sharing:
         self._must = must
         self._may = self._must or is_local(target)
         self._target = target
+        self._process = os.getpid()
         self._pool = Pool()
         self._ask_at = 0.0  # monotonic: not offered before
         self._offered = False
@@ -143,6 +145,7 @@ class Sharing:
             NotSupportedError: it must go this way, and cannot.
             SidecarError: the prediction failed.
         """
+        self._leave_to_parent()
         for _ in range(
             2
         ):  # a region that the sidecar knew and knows no more, and one that it has just been told of
@@ -181,11 +184,17 @@ class Sharing:
 
     def end(self) -> Exchange[None]:
         """Have the sidecar forget our regions, as far as it can be told."""
+        self._leave_to_parent()
         for name in self._pool.drain():
             try:
                 yield Ask("SystemSharedMemoryUnregister", wire.SystemSharedMemoryUnregisterRequest(name=name))
             except SidecarError:
                 return  # it sees by itself that they are forsaken
+
+    def _leave_to_parent(self) -> None:
+        """After a fork: regions are the parent's, who would find our tensors in them."""
+        if os.getpid() != self._process:
+            self._process, self._pool, self._held = os.getpid(), Pool(), ()
 
     def _region(self, size: int) -> Exchange[Region | None]:
         idle = self._pool.take(size)

@@ -178,10 +178,12 @@ def _outside(published: Published) -> str:
     files = published.files
     names = [name for name, entry in files.items() if entry.role is Role.EXTERNAL_DATA]
     size = sum(files[name].size or 0 for name in names)
-    mapped, prepacked = published.call_s["mapped"], published.call_s["prepacked"]
+    told = [f"{each * 1e3:.2f} ms {name}" for name, each in published.call_s.items()]
+    if "mapped" not in published.call_s:
+        told.append("and misses its golden outputs mapped")
+    how = "prepacked" if published.prepacked else "mapped"
     return (
-        f"{counted(size, 'byte')} in {', '.join(names)}; a call takes {mapped * 1e3:.2f} ms with them as they are mapped, "
-        f"{prepacked * 1e3:.2f} ms with them prepacked: {'prepacked' if published.prepacked else 'mapped'} they are served"
+        f"{counted(size, 'byte')} in {', '.join(names)}, to be served {how}: a call takes {', '.join(told)}"
     )
 
 

@@ -35,6 +35,8 @@ _SHARE = 4
 # How far made-up rows lie around what they are made from: few models are blind to all of these.
 _SPREADS = (1.0, 1.0, 10.0, 100.0)
 _SEED = 10
+# What one caller's row may hold, and no other's answer may show.
+_POISONS = (np.nan, np.inf, -np.inf)
 
 
 class _UnfitError(Exception):
@@ -94,16 +96,19 @@ class _Probe:
             if len(self._rows) == count:
                 break
         # -0.0 is no other answer than 0.0.
-        told_apart = {
-            _content(
-                {name: array + 0 if array.dtype.kind == "f" else array for name, array in answer.items()}
-            )
+        plain = [
+            {name: array + 0 if array.dtype.kind == "f" else array for name, array in answer.items()}
             for answer in self._answers
-        }
+        ]
+        told_apart = {_content(answer) for answer in plain}
         if len(self._rows) < count or len(told_apart) < count // 2:
             raise _UnfitError(
                 f"of {len(self._rows)} made-up rows it tells {len(told_apart)} apart, too few to see whether they mix"
             )
+        for name in plain[0]:
+            if len({_content({name: answer[name]}) for answer in plain}) < 2:
+                # Whether it looks at other rows, nobody could see.
+                raise _UnfitError(f"output {name!r} is the same for all {len(plain)} made-up rows")
         self._alone_s = min(self._timed(row) for row in self._rows[:_RUNS])
 
     def batching(self, max_rows: int) -> Batching:
@@ -125,7 +130,27 @@ class _Probe:
             costs.append((rows, max(cost, costs[-1][1])))
         if costs[-1][0] < _ROWS:
             raise _UnfitError("there was no time to try it with enough rows")
+        self._check_poisoned()
         return Batching(tuple(costs))
+
+    def _check_poisoned(self) -> None:
+        """Raise where one row that is not finite changes what others are answered."""
+        for poison in _POISONS:
+            rows = list(self._rows)
+            rows[0] = {
+                name: np.full_like(array, poison) if array.dtype.kind == "f" else array
+                for name, array in rows[0].items()
+            }
+            batch = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+            try:
+                answer = self._run(batch)
+            except (InferenceFailedError, InvalidInputError):
+                continue  # then each is run by itself
+            _check_rows(answer, len(rows))
+            for at in range(1, len(rows)):
+                own = {name: array[at : at + 1] for name, array in answer.items()}
+                if _content(own) != _content(self._answers[at]):
+                    raise _UnfitError(f"beside a row of {poison}, a row is answered otherwise than alone")
 
     def _together(self, rows: int) -> float:
         """What a run of so many rows takes, in runs of one; raises where a row's answer is not its own."""

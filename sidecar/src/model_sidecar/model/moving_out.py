@@ -20,7 +20,7 @@ ALIGNMENT = 4096
 """Where a page begins, on the machines that map them; 64 KiB on some arm64, which then map a little more."""
 
 _GRAPH, _INITIALIZER = tag(7, BYTES), tag(5, BYTES)
-_RAW, _EXTERNAL, _LOCATION = tag(9, BYTES), tag(13, BYTES), tag(14, VARINT)
+_NAME, _RAW, _EXTERNAL, _LOCATION = tag(8, BYTES), tag(9, BYTES), tag(13, BYTES), tag(14, VARINT)
 _OUTSIDE = 1  # TensorProto.DataLocation.EXTERNAL
 
 
@@ -32,11 +32,13 @@ class MovedOut:
         model: the ONNX file, which names `location` for each weight that is not in it.
         weights: where in the original they stand, begin and end, in the order of the data file.
         size: how many bytes the data file has.
+        twice: names that two weights of one graph have, which nobody may rely on: which of them counts changes with this.
     """
 
     model: bytes
     weights: tuple[tuple[int, int], ...]
     size: int
+    twice: frozenset[str]
 
     def data(self, content: mmap.mmap | bytes) -> Iterator[bytes]:
         """The data file, part by part; `content` is the original's."""
@@ -56,6 +58,7 @@ class _Mover:
         self._location = location
         self.weights: list[tuple[int, int]] = []
         self.size = 0
+        self.twice: set[str] = set()
 
     def model(self, begin: int, end: int) -> bytes:
         parts = []
@@ -67,11 +70,23 @@ class _Mover:
         return b"".join(parts)
 
     def _graph(self, begin: int, end: int) -> bytes:
-        parts = []
+        parts: list[bytes] = []
+        names: set[str] = set()
         for found, value, at, behind in self._fields(begin, end):
+            if found == _INITIALIZER:
+                name = self._name(value, behind)
+                (self.twice if name in names else names).add(name)
             moved = self._tensor(value, behind) if found == _INITIALIZER else None
             parts.append(self._content[at:behind] if moved is None else _written(_INITIALIZER, moved))
         return b"".join(parts)
+
+    def _name(self, begin: int, end: int) -> str:
+        named = [
+            self._content[value:behind]
+            for found, value, _, behind in self._fields(begin, end)
+            if found == _NAME
+        ]
+        return named[-1].decode(errors="replace") if named else ""
 
     def _tensor(self, begin: int, end: int) -> bytes | None:
         """The tensor without its bytes, which are noted; None where it stays as it is."""
@@ -120,7 +135,7 @@ def moved_out(content: mmap.mmap | bytes, *, location: str) -> MovedOut:
     """
     mover = _Mover(content, location)
     model = mover.model(0, len(content))
-    return MovedOut(model, tuple(mover.weights), mover.size)
+    return MovedOut(model, tuple(mover.weights), mover.size, frozenset(mover.twice))
 
 
 def _written(found: int, content: bytes) -> bytes:

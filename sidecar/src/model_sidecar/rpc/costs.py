@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import NamedTuple, TypeVar
 
 from model_sidecar.release.digests import Digest
+from model_sidecar.release.names import ModelName
 from model_sidecar.rpc.plan import Plan
 from model_sidecar.serving.stage import Model
 
@@ -47,7 +48,9 @@ class Costs:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._off_loop: dict[Digest, _Away] = {}
-        self._held: dict[tuple[Digest, int], float] = {}
+        self._held: dict[
+            tuple[Digest | ModelName, int], float
+        ] = {}  # a version's, and a model's whichever it is
         self._together: dict[tuple[object, int], float] = {}
         self._apart: set[Digest] = set()
         self._usual_s = _UNKNOWN_S
@@ -65,7 +68,13 @@ class Costs:
     def in_lane_s(self, model: Model, plan: Plan, size: int) -> float:
         """Seconds that such a request is expected to hold a lane."""
         held = self._held.get((model.manifest.digest, size.bit_length()))
-        return _in_proportion(model, plan, size) if held is None else held
+        if held is not None:
+            return held
+        # Of a version that was never asked so much, the model's others say more than its own rehearsal with little: a flip
+        # is no reason to expect that everything takes longer from now on.
+        before = self._held.get((model.model, size.bit_length()))
+        expected = _in_proportion(model, plan, size)
+        return expected if before is None else min(before, expected)
 
     def together_s(self, kin: object, rows: int) -> float | None:
         """Seconds that runs of about so many rows of this kin have held a lane; None where there were none yet."""
@@ -100,10 +109,11 @@ class Costs:
             extra={"version": model.version},
         )
 
-    def held_lane(self, digest: Digest, size: int, held_s: float) -> None:
+    def held_lane(self, model: ModelName, digest: Digest, size: int, held_s: float) -> None:
         """Learn for how long a request held its lane, by the clock: it is what those behind it had to wait."""
         self._usual_s += _NEW * (held_s - self._usual_s)
         _learn(self._held, (digest, size.bit_length()), held_s)
+        _learn(self._held, (model, size.bit_length()), held_s)
 
     def held_together(self, kin: object, rows: int, held_s: float) -> None:
         """Learn for how long a run of so many rows of this kin held its lane."""

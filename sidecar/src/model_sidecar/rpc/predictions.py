@@ -232,7 +232,9 @@ class Predictions:
         finally:
             if call.timings.input_s is not None:
                 assert call.digest is not None, "the model that was run"
-                self._predictor.costs.held_lane(call.digest, call.size, time.perf_counter() - begun)
+                assert call.served is not None, "whose it is"
+                held_s = time.perf_counter() - begun
+                self._predictor.costs.held_lane(call.served.site.model, call.digest, call.size, held_s)
 
     def _note(self, call: Call, code: grpc.StatusCode) -> None:
         if call.served is None:

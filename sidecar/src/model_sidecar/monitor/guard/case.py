@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,7 @@ class Case:
         self._target_apart = 0
         self._target_last: NDArray[np.float64] | None = None
         self._failed_asked = self._failed_in_both = 0
+        self._failing_since: float | None = None  # monotonic
         self._target: Digest | None = None
         self._comparison = self._begin()
 
@@ -89,6 +91,8 @@ class Case:
             self._failed.update(ended.failed - self._last.failed, news)
             self._slow.update(ended.slow - self._last.slow, news)
             self._last = ended
+            if self._failing_since is None and ended.failed > self._first.failed:
+                self._failing_since = time.monotonic()
 
     def pair(self, target: Digest, note: Note, ran: Ran, *, sampled: bool) -> None:
         """One of its answers (without outputs: a failure), and what the version that stands by makes of the same request."""
@@ -134,6 +138,7 @@ class Case:
                 alike_in_both=asked and 2 * min(len(self._target_said), self._target_apart) < self._witnesses,
                 failed_asked=self._failed_asked if asked else 0,
                 failed_in_both=self._failed_in_both if asked else 0,
+                failing_s=0.0 if self._failing_since is None else time.monotonic() - self._failing_since,
                 previous_failed=self._previous_failed,
                 previous_slow=self._previous_slow,
                 compared=self._comparison.compared() if asked else Facts().compared,

@@ -21,6 +21,8 @@ SLOW_SHARE = 0.01
 """For one prediction in a hundred the model may take longer than --slo-latency."""
 _WITNESSES = 3
 _CONSTANT_WITNESSES = 10
+_HEARD_S = 5.0
+"""What a version has failed on is asked of the one before within a second or two; longer is not waited for its word."""
 _FAILING_TARGET = 0.1
 
 
@@ -84,6 +86,7 @@ class Facts:
         alike_witnesses: of these, how many requests the version before was asked as well, and `alike_in_both` whether it hardly
             told them apart either.
         failed_asked: requests that it failed on and the version before was asked, and `failed_in_both` those that failed there too.
+        failing_s: seconds since the first of its failures was seen; 0 where there was none.
         previous_failed, previous_slow: the version before did as badly while it was live; None: it was not, here.
         compared: beside the version before, on the same requests.
     """
@@ -97,6 +100,7 @@ class Facts:
     alike_in_both: bool = False
     failed_asked: int = 0
     failed_in_both: int = 0
+    failing_s: float = 0.0
     previous_failed: bool = False
     previous_slow: bool = False
     compared: Compared = field(default_factory=Compared)
@@ -185,7 +189,8 @@ def symptoms(facts: Facts, settings: GuardSettings, *, has_standby: bool) -> tup
             )
         )
     # Not for ever: what it failed on may be too large to be kept.
-    told = facts.failed_asked >= _WITNESSES or facts.failed.count >= settings.min_predictions
+    enough = facts.failed.count >= settings.min_predictions and facts.failing_s >= _HEARD_S
+    told = facts.failed_asked >= _WITNESSES or enough
     if facts.failed.convinced and (told or not has_standby):
         limit = BURN * settings.slo_errors
         found.append(
