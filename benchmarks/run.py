@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from harness import page
 from harness.results import Result, keep, kept, measure_now
+from limits import LIMITS
 
 PEERS = ("mlserver", "kserve", "triton")
 SUBJECTS = (
@@ -78,7 +79,7 @@ def main() -> None:
         # A page without them would look as if there were nothing to know.
         print(f"docs/benchmarks.md stays as it is: {', '.join(unmeasured)} were never measured here")
     else:
-        page.write([known[subject] for subject in SUBJECTS])
+        page.write([known[subject] for subject in SUBJECTS], LIMITS)
     sys.exit(f"not measured: {', '.join(failed)}" if failed else 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.figures import Figure, Table
@@ -21,8 +21,8 @@ the same cores: `h2load` where a server's capacity is meant, a Python client whe
 """
 
 
-def write(results: Sequence[Result], page: Path = PAGE) -> None:
-    """Write the page and the plots that it shows; plots of an earlier page that this one does not show are removed."""
+def write(results: Sequence[Result], limits: Mapping[str, str], page: Path = PAGE) -> None:
+    """Write the page and the plots that it shows, with what limits a subject's figures; plots of an earlier page that this one does not show are removed."""
     folder = page.parent / PLOTS
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {f"{plot.name}.svg": svg(plot) for result in results for plot in result.measured.plots}
@@ -31,13 +31,13 @@ def write(results: Sequence[Result], page: Path = PAGE) -> None:
             old.unlink()
     for name, content in drawn.items():
         (folder / name).write_text(content)
-    page.write_text(render(results))
+    page.write_text(render(results, limits))
 
 
-def render(results: Sequence[Result]) -> str:
+def render(results: Sequence[Result], limits: Mapping[str, str]) -> str:
     """The page's text."""
     parts = [_INTRODUCTION, _machines(results), _goals(results)]
-    parts += [_subject(result) for result in results]
+    parts += [_subject(result, limits.get(result.subject, "")) for result in results]
     return "\n".join(parts)
 
 
@@ -54,7 +54,7 @@ def _goals(results: Sequence[Result]) -> str:
     return "## Goals\n\n" + header + "".join(rows)
 
 
-def _subject(result: Result) -> str:
+def _subject(result: Result, limits: str) -> str:
     measured = result.measured
     fast = " **A quick check: these figures say little.**" if result.fast else ""
     parts = [
@@ -69,6 +69,8 @@ def _subject(result: Result) -> str:
     parts += [f"![{plot.title}]({PLOTS}/{plot.name}.svg)\n" for plot in measured.plots]
     if measured.notes:
         parts.append("".join(f"- {note}\n" for note in measured.notes))
+    if limits:
+        parts.append(f"**What limits it, and what was tried.** {limits}\n")
     return "\n".join(parts)
 
 

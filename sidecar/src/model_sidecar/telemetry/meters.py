@@ -242,7 +242,9 @@ class Meters:
     def collect(self) -> Iterator[Metric]:
         """The metrics, for a registry."""
         inflight = GaugeMetricFamily(
-            "model_sidecar_inflight_requests", "Predictions that wait for a thread or are in one.", labels=_SITE
+            "model_sidecar_inflight_requests",
+            "Predictions that wait for a thread or are in one.",
+            labels=_SITE,
         )
         for key, cell in list(self._sites.items()):
             inflight.add_metric(key, cell.value)
