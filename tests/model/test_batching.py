@@ -56,6 +56,7 @@ def test_a_model_that_mixes_its_rows_is_never_batched(candidates: Candidates, ki
         "has no first dimension of any size",
     )
     assert any(words in why for words in found), why
+    assert ("beside a row of nan" in why) == (kind == "not a number spreads"), why
 
 
 def test_golden_examples_are_what_rows_are_made_of(candidates: Candidates) -> None:

@@ -126,8 +126,16 @@ MUTANTS = (
         name="rows-that-mix-not-noticed",
         why="A model that normalises over its rows answers each caller by who else asks at that moment.",
         file="model/batching.py",
-        find="            if _content(own) != _content(self._answers[at]):",
-        replace="            if False:",
+        find='            if _content(own) != _content(self._answers[at]):\n                raise _UnfitError(f"among',
+        replace='            if False:\n                raise _UnfitError(f"among',
+        tests=("model/test_batching.py::test_a_model_that_mixes_its_rows_is_never_batched",),
+    ),
+    Mutant(
+        name="nan-of-one-not-tried",
+        why="A caller's NaN changes what others are told who ask at the same time.",
+        file="model/batching.py",
+        find="        self._check_poisoned()\n",
+        replace="",
         tests=("model/test_batching.py::test_a_model_that_mixes_its_rows_is_never_batched",),
     ),
     Mutant(
