@@ -67,7 +67,9 @@ def test_at_ten_times_its_capacity_it_goes_on(yard: Yard, turns: int) -> None:
             f"\nable {able:.0f}/s, at ten times {report['goodput']:.0f}/s, {flips} rollbacks: {report['codes']}"
         )
         assert set(report["codes"]) <= {"OK", *REFUSALS}
-        assert report["goodput"] > able / 3
+        # The cheaper the answers, the more of them the refusals take (docs/reliability.md): nine refusals come for each answer,
+        # and of a model of microseconds each costs a good part of one.
+        assert report["goodput"] > able / (3 if turns == TURNS else 8)
         assert flips
         idle = f'model_sidecar_inflight_requests{{environment="prod",model="{MODEL}"}} 0'
         while idle not in sidecar.http("/metrics", port=port):

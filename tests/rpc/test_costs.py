@@ -24,7 +24,10 @@ def test_a_version_that_was_slow_once_is_soon_back_on_the_loop_and_one_that_stay
     def on_loop() -> bool:
         return costs.on_loop_s(model, plan, 64) != float("inf")
 
-    costs.worked_on_loop(model, 0.001)
+    costs.worked_on_loop(model, 0.003)
+    for _ in range(200):
+        costs.worked_on_loop(model, 0.001)
+    costs.worked_on_loop(model, 0.003)
     assert on_loop()
     away = []
     for _ in range(4):

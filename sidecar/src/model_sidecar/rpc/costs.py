@@ -23,8 +23,9 @@ _MEASURED_BYTES = (
     64  # the least that counts as measured: below it, what a call costs at all outweighs its rows
 )
 # What one run may cost whoever waits behind it on the loop before the version is taken off the loop, and for how long it
-# is then: longer each time, for one such run may have been the machine's fault, or the collector's, and two hardly are.
+# is then, longer each time: not for one such run, which may have been the machine's fault, but for two among so many.
 _ONLY_ONCE_S = 2e-3
+_PARDONED_RUNS = 200
 _FIRST_AWAY_S = 1.0
 _LONGER = 8.0
 _VERSIONS = 64
@@ -48,6 +49,7 @@ class Costs:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._off_loop: dict[Digest, _Away] = {}
+        self._suspects: dict[Digest, int] = {}  # how many quick runs each still needs
         self._held: dict[
             tuple[Digest | ModelName, int], float
         ] = {}  # a version's, and a model's whichever it is
@@ -89,10 +91,17 @@ class Costs:
         """Learn what a run on the loop took of the thread's own time, so that a busy machine does not count against it.
 
         What a run costs may depend on the values that it is given (a loop whose turns are an input), and no estimate
-        knows those: a version that took much longer than was expected of it is kept off the loop, for a second at first
+        knows those: a version that took much longer than was expected of it twice in 200 runs is kept off the loop, for a second at first
         and eight times as long each time that it does so again.
         """
         if worked_s <= _ONLY_ONCE_S:
+            if self._suspects:
+                self._pardon(model.manifest.digest)
+            return
+        if model.manifest.digest not in self._suspects:
+            if len(self._suspects) >= _VERSIONS:
+                self._suspects = {}
+            self._suspects[model.manifest.digest] = _PARDONED_RUNS
             return
         before = self._off_loop.get(model.manifest.digest)
         if before is None and len(self._off_loop) >= _VERSIONS:
@@ -108,6 +117,14 @@ class Costs:
             for_s,
             extra={"version": model.version},
         )
+
+    def _pardon(self, digest: Digest) -> None:
+        left = self._suspects.get(digest)
+        if left is not None:
+            if left > 1:
+                self._suspects[digest] = left - 1
+            else:
+                del self._suspects[digest]
 
     def held_lane(self, model: ModelName, digest: Digest, size: int, held_s: float) -> None:
         """Learn for how long a request held its lane, by the clock: it is what those behind it had to wait."""
