@@ -7,9 +7,7 @@ All of them run in `.venv-triton`, over the same grpcio and protobuf, each in a 
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -19,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from harness import models, servers
 from harness.figures import Figure, Goal, Measured, Table, ratios, spread
-from harness.load import Load, LoadFailedError
+from harness.load import Load, by_caller
 from harness.results import measured_alone
 from harness.rounds import in_turns
 from support.yard import MODEL
@@ -68,11 +66,9 @@ def measure(*, fast: bool = False) -> Measured:
 
 def called(kind: str, target: str, request: bytes, seconds: float) -> Load:
     """One load by this client; LoadFailedError with what it said where it failed."""
-    command = [str(PYTHON), str(CALLER), kind, target, "--seconds", str(seconds)]
-    done = subprocess.run(command, input=request, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise LoadFailedError(done.stderr.decode()[-2000:])
-    return Load(**json.loads(done.stdout))
+    return by_caller(
+        [str(PYTHON), str(CALLER), kind, target, "--seconds", str(seconds)], request, seconds=seconds
+    )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python client_caller.py KIND TARGET --seconds 2 < request
 
 KIND is `stub` (a bare stub of this wire, its message made once), `ours` (`Client.predict`), `aio-stub` and `ours-aio` (the
-same of asyncio) or `triton` (`tritonclient.grpc`, its objects made for each call as its examples do). Prints one JSON object
-like caller.py. For an environment that has tritonclient, so that all of them run over the same grpcio and protobuf.
+same of asyncio) or `triton` (`tritonclient.grpc`, its objects made for each call as its examples do). Prints what
+caller.py does. For an environment that has tritonclient, so that all of them run over the same grpcio and protobuf.
 """
 
 from __future__ import annotations
@@ -113,16 +113,7 @@ def main() -> None:
     else:
         with ExitStack() as open_:
             took = measured(blocking(chosen.kind, chosen.target, request, open_), chosen.seconds)
-    ordered = sorted(took)
-    print(
-        json.dumps(
-            {
-                "rate": len(took) / chosen.seconds,
-                "p50_ms": 1e3 * ordered[len(ordered) // 2],
-                "p99_ms": 1e3 * ordered[int(len(ordered) * 0.99)],
-            }
-        )
-    )
+    print(json.dumps(took))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from model_sidecar.model.wire import BYTES, VARINT, Reader, tag
+from model_sidecar.model.wire import BYTES, VARINT, Reader, as_varint, tag
 
 LEAST_BYTES = 1 << 20
 """Smaller weights stay: each that is mapped costs the kernel a mapping, and its last page in part."""
@@ -113,7 +113,7 @@ class _Mover:
             )
             for key, text in told.items()
         ]
-        return b"".join([*rest, *entries, _number(_LOCATION), _number(_OUTSIDE)])
+        return b"".join([*rest, *entries, as_varint(_LOCATION), as_varint(_OUTSIDE)])
 
     def _fields(self, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
         """Each field's tag, its value as `Reader.field` gives it, where it begins and where it ends."""
@@ -139,13 +139,4 @@ def moved_out(content: mmap.mmap | bytes, *, location: str) -> MovedOut:
 
 
 def _written(found: int, content: bytes) -> bytes:
-    return _number(found) + _number(len(content)) + content
-
-
-def _number(value: int) -> bytes:
-    written = bytearray()
-    while value > 0x7F:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    written.append(value)
-    return bytes(written)
+    return as_varint(found) + as_varint(len(content)) + content

@@ -27,6 +27,16 @@ def tag(number: int, kind: int) -> int:
     return number << 3 | kind
 
 
+def as_varint(value: int) -> bytes:
+    """A number, 0 at least, as its bytes."""
+    written = bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
+
+
 class Reader:
     """Finds fields in a buffer. Positions only ever grow, so that reading ends whatever the bytes are."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 
+from model_sidecar.model.wire import as_varint
 from model_sidecar.rpc.status import Failure
-from model_sidecar.rpc.varints import as_varint, varint_at
 from model_sidecar_client.wire.inference import ModelStreamInferResponse
 
 CODE_KEY = "grpc-status"
@@ -44,14 +44,14 @@ def request_id(content: bytes) -> str:
         for _ in range(_MOST_FIELDS):
             if at >= len(content):
                 return found.decode()
-            key, at = varint_at(content, at)
+            key, at = _varint(content, at)
             match key & 7:  # the wire types: varint, eight bytes, sized, four bytes
                 case 0:
-                    _, at = varint_at(content, at)
+                    _, at = _varint(content, at)
                 case 1:
                     at += 8
                 case 2:
-                    size, at = varint_at(content, at)
+                    size, at = _varint(content, at)
                     if key >> 3 == _ID_FIELD and size <= _LONGEST_ID:
                         found = content[at : at + size]
                     at += size
@@ -62,3 +62,17 @@ def request_id(content: bytes) -> str:
     except (IndexError, UnicodeDecodeError):
         return ""  # no such message
     return ""
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """The number that begins there, and where it ends; IndexError where there is none."""
+    value = shift = 0
+    while True:
+        byte = content[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise IndexError

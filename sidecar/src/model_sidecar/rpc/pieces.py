@@ -12,11 +12,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from model_sidecar.errors import InvalidRequestError
+from model_sidecar.model.wire import as_varint
 from model_sidecar.release.names import ModelName, Version
 from model_sidecar.rpc.elements import strings_to_raw
 from model_sidecar.rpc.plan import TensorPlan
 from model_sidecar.rpc.tensors_out import array_of
-from model_sidecar.rpc.varints import as_varint
 from model_sidecar_client.wire.inference import ModelInferResponse
 
 _KEPT = 256
