@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from model_sidecar.events import Released
 from model_sidecar.monitor.intake import BLOCK_ROWS, Intake, Note, Told
 from model_sidecar.monitor.monitor import Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds, parse_prediction_id
+from model_sidecar.monitor.reading import NOTES_AT_ONCE
 from model_sidecar.monitor.readings import Readings, Watched
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.release.manifest import OutputRoles
@@ -42,7 +44,7 @@ class Seen:
         self.recorded.append((watched, readings))
 
     def mirror(self, watched: Watched, notes: Sequence[Note], readings: Readings) -> None:
-        assert sum(note.rows for note in notes) == len(readings.ids) <= 256
+        assert sum(note.rows for note in notes) == len(readings.ids) <= NOTES_AT_ONCE
         self.mirrored += notes
 
     def mirror_failed(self, watched: Watched, note: Note) -> None:
@@ -68,6 +70,13 @@ def rows(shown: Sequence[tuple[Watched, Readings]], version: str) -> int:
     return sum(len(readings.ids) for watched, readings in shown if watched.version == version)
 
 
+def until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
 def test_everything_noted_is_shown_once(caplog: pytest.LogCaptureFixture) -> None:
     """Each row reaches observers and recorders once, by version, and a failing one in front of them changes nothing."""
     intake, seen, failing = Intake(), Seen(), Failing()
@@ -80,15 +89,15 @@ def test_everything_noted_is_shown_once(caplog: pytest.LogCaptureFixture) -> Non
     )
     models = ComputedModel("2024.01.10.prod"), ComputedModel("2024.01.15.prod")
     monitor.start()
-    for number in range(1000):
+    for number in range(5000):
         intake.note(note(models[number % 2], number), 100)
     monitor.stop(timeout_s=WAIT_S)
 
     for shown in (seen.observed, seen.recorded):
-        assert [rows(shown, model.version) for model in models] == [500, 500]
+        assert [rows(shown, model.version) for model in models] == [2500, 2500]
     first = [readings for watched, readings in seen.observed if watched.version == models[0].version]
-    assert np.concatenate([each.features[:, 0] for each in first]).tolist() == list(range(0, 1000, 2))
-    assert len(seen.mirrored) == 1000
+    assert np.concatenate([each.features[:, 0] for each in first]).tolist() == list(range(0, 5000, 2))
+    assert len(seen.mirrored) == 5000
     assert seen.threads == {"monitor"}
     assert "Failing failed" in caplog.text
 
@@ -124,6 +133,22 @@ def test_what_has_no_room_is_dropped_and_counted() -> None:
     by_size.note(note(model), 100)
     assert len(by_size.take().notes) == 1
     assert BLOCK_ROWS > 10_000
+
+
+def test_a_block_that_fills_is_taken_before_its_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the room calls the monitor: answers, and predictions that were told of, find room long before a tick is over."""
+    monkeypatch.setattr("model_sidecar.monitor.monitor.TICK_S", 3600.0)
+    seen, model, version = Seen(), ComputedModel(), Version("2024.01.10.prod")
+    intake = Intake(rows=10)
+    monitor = Monitor(intake, recorders=[seen])
+    monitor.start()
+    for noted in (6, 12, 18):
+        for _ in range(6):
+            intake.note(note(model), 100)
+        until(lambda: rows(seen.recorded, model.version) == noted)  # noqa: B023 - it is over before the next
+    intake.tell([Told(ECHO, version, IDS.next(), 1.0, float("nan"))] * 6)
+    until(lambda: sum(len(readings.ids) for _, readings in seen.recorded) == 24)
+    monitor.stop(timeout_s=WAIT_S)
 
 
 def test_an_answer_that_cannot_be_read_spoils_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,8 +12,9 @@ from support.rpc_models import ComputedModel
 from support.rpc_plane import ECHO
 
 from model_sidecar.monitor.intake import Note, Told
+from model_sidecar.monitor.pieces import joined_up
 from model_sidecar.monitor.prediction_ids import PredictionIds, parse_prediction_id
-from model_sidecar.monitor.reading import COLUMNS, joined_up, read, read_told, sheet_of
+from model_sidecar.monitor.reading import COLUMNS, read, read_told, sheet_of
 from model_sidecar.monitor.readings import Readings
 from model_sidecar.release.manifest import Feature, OutputRoles
 from model_sidecar.release.names import Version

@@ -26,11 +26,12 @@ from model_sidecar.model.rehearsal import TIMEOUT_S
 from model_sidecar.monitor.drift.bands import is_blind, margin, widened
 from model_sidecar.monitor.drift.reference import baseline_of
 from model_sidecar.monitor.intake import Note
+from model_sidecar.monitor.pieces import joined_up
 from model_sidecar.monitor.quality.judging import FEWEST_LABELS, judged
 from model_sidecar.monitor.quality.measures import share
 from model_sidecar.monitor.quality.quality_report import Verdict
 from model_sidecar.monitor.quality.truths import name_of
-from model_sidecar.monitor.reading import joined_up, read, sheet_of
+from model_sidecar.monitor.reading import read, sheet_of
 from model_sidecar.release.baseline import ENOUGH_ROWS, Baseline
 from model_sidecar.release.names import Environment
 from model_sidecar.release.tensors import Arrays, TensorSpec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,7 +53,11 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class Block:
-    """Notes of one stretch of time; `failed` have no outputs; `dropped` is how many rows there was no room for, by site."""
+    """Notes of one stretch of time.
+
+    `failed` have no outputs; `dropped` is how many rows there was no room for, by site; `filling`: half of the room is
+    taken, and somebody was told.
+    """
 
     notes: list[Note] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
@@ -61,6 +65,7 @@ class Block:
     rows: int = 0
     bytes: int = 0
     dropped: dict[Site, int] = field(default_factory=dict)
+    filling: bool = False
 
 
 class Intake:
@@ -72,6 +77,12 @@ class Intake:
         self._bytes = bytes_
         self._lock = threading.Lock()  # guards _block and what is in it
         self._block = Block()
+        self._soon_rows, self._soon_bytes = rows // 2, bytes_ // 2
+        self._filling: Callable[[], None] = _nobody
+
+    def when_filling(self, act: Callable[[], None]) -> None:
+        """Call `act`, which must not wait nor call here, by whichever thread fills half of a block."""
+        self._filling = act
 
     def note(self, note: Note, size: int) -> None:
         """Keep an answer until it is worked off, or drop it: nothing is copied, parsed or looked at.
@@ -85,7 +96,10 @@ class Intake:
             block = self._block
             block.rows += rows
             block.bytes += size + _NOTE_BYTES
-            if block.rows <= self._rows and block.bytes <= self._bytes:
+            if block.rows <= self._soon_rows and block.bytes <= self._soon_bytes:
+                block.notes.append(note)
+                return
+            if self._fits(block):
                 block.notes.append(note)
             else:
                 # The block stays full, so that a small note is not kept where a large one was not.
@@ -108,7 +122,7 @@ class Intake:
             block = self._block
             block.rows += len(told)
             block.bytes += _NOTE_BYTES * len(told)
-            if block.rows <= self._rows and block.bytes <= self._bytes:
+            if self._fits(block):
                 block.told.extend(told)
             else:
                 site = told[0].site
@@ -120,3 +134,14 @@ class Intake:
         with self._lock:
             block, self._block = self._block, fresh
         return block
+
+    def _fits(self, block: Block) -> bool:
+        """With the lock held: what is counted in already."""
+        if not block.filling and (block.rows > self._soon_rows or block.bytes > self._soon_bytes):
+            block.filling = True
+            self._filling()
+        return block.rows <= self._rows and block.bytes <= self._bytes
+
+
+def _nobody() -> None:
+    """Nobody empties it sooner."""

@@ -12,11 +12,11 @@ from typing import Protocol
 
 from model_sidecar.events import Event, Published, Released, Site, StandbyReady
 from model_sidecar.monitor.intake import Intake, Note, Told
+from model_sidecar.monitor.pieces import Pieces, pieces_of
 from model_sidecar.monitor.prediction_ids import made_at_ms
 from model_sidecar.monitor.reading import (
     NOTES_AT_ONCE,
     Sheet,
-    joined_up,
     read,
     read_told,
     says_all,
@@ -24,7 +24,7 @@ from model_sidecar.monitor.reading import (
     sheet_of,
     told_of,
 )
-from model_sidecar.monitor.readings import Observer, Readings, Watched, WatchedKey
+from model_sidecar.monitor.readings import Observer, Readings, Watched
 from model_sidecar.monitor.tallies import Tallies
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.digests import Digest
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 """How often observers are shown what came in."""
-_WORK_S = 0.5
-# Feedback may ask for what was noted just now, and so make the thread work; not more often than this.
+# To begin costs about a third of a millisecond, so it is done once a tick; sooner where feedback asks for what was noted
+# just now, or the intake fills; not more often than this.
 _SOONEST_S = 0.05
 # An id is made a moment before its answer is noted: while that is built.
 _ANSWER_MS = 2_000
@@ -45,8 +45,6 @@ _MOST_SHAPES = 16
 """Of so many different ones the notes of a piece are read, the most frequent; each costs about as much as a piece."""
 
 _Key = tuple[Site, Digest]
-_Stretch = tuple[WatchedKey, str, int, tuple[bool, ...]]
-"""What is joined up: rows that have the same columns."""
 ResidentOf = Callable[[Site, Version], Model | None]
 BaselineOf = Callable[[Site, Model], Baseline | None]
 
@@ -55,7 +53,7 @@ class Recorder(Protocol):
     """Who is shown readings as soon as they are made, several times a tick, on the monitor's thread."""
 
     def record(self, watched: Watched, readings: Readings) -> None:
-        """Take in some rows of one version, 1 at least. Must not wait for anything."""
+        """Take in some rows of one version, 1 at least, as many as the intake takes at most. Must not wait for anything."""
         ...
 
 
@@ -63,7 +61,7 @@ class Mirror(Protocol):
     """Who is shown answers as they were noted, on the monitor's thread."""
 
     def mirror(self, watched: Watched, notes: Sequence[Note], readings: Readings) -> None:
-        """Take in at most 256 answers of one version, and what was read of them. Must not wait for anything."""
+        """Take in at most `NOTES_AT_ONCE` answers of one version, and what was read of them. Must not wait for anything."""
         ...
 
     def mirror_failed(self, watched: Watched, note: Note) -> None:
@@ -103,14 +101,16 @@ class Monitor:
         self._tallies = tallies or Tallies()
         self._resident_of = resident_of
         self._baseline_of = baseline_of
-        # The monitor's thread's own, both.
+        # The monitor's thread's own, all three.
         self._sheets: dict[_Key, Sheet] = {}
-        self._pieces: dict[_Stretch, tuple[Watched, list[Readings]]] = {}
+        self._read_now = Pieces()
+        self._read_this_tick = Pieces()
         self._lock = threading.Condition()  # guards everything below
         self._released: set[_Key] = set()
         self._taken_ms = 0
         self._waiting: list[Callable[[], None]] = []
-        self._stopping = self._ended = False
+        self._stopping = self._ended = self._filling = False
+        intake.when_filling(self._hurry)
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
 
     def start(self) -> None:
@@ -150,24 +150,31 @@ class Monitor:
                 return
         then()
 
+    def _hurry(self) -> None:
+        with self._lock:
+            self._filling = True
+            self._lock.notify()
+
     def _run(self) -> None:
         ticked = worked = time.monotonic()
         stopping = False
         while not stopping:
             with self._lock:
                 self._lock.wait_for(
-                    lambda: self._stopping or self._waiting, worked + _WORK_S - time.monotonic()
+                    lambda: self._stopping or self._waiting or self._filling,
+                    ticked + TICK_S - time.monotonic(),
                 )
                 if not self._stopping:
                     self._lock.wait_for(lambda: self._stopping, worked + _SOONEST_S - time.monotonic())
                 self._ended = stopping = self._stopping
+                self._filling = False
                 waiting, self._waiting = self._waiting, []
                 released, self._released = self._released, set()
             worked = time.monotonic()
             self._work()
             for then in waiting:
                 _guarded("what waits for a record", then)
-            if stopping or worked - ticked >= TICK_S - _SOONEST_S:
+            if stopping or worked - ticked >= TICK_S:
                 ticked = worked
                 self._tick()
             for key in released:
@@ -180,13 +187,8 @@ class Monitor:
             self._taken_ms = taken_ms
         for site, rows in block.dropped.items():
             self._tallies.dropped("notes", site, rows)
-        by_model: defaultdict[int, list[Note]] = defaultdict(list)
-        for note in block.notes:
-            by_model[id(note.model)].append(note)
-        for notes in by_model.values():
-            for at in range(0, len(notes), NOTES_AT_ONCE):
-                piece = notes[at : at + NOTES_AT_ONCE]
-                _guarded("reading answers", partial(self._read, piece))
+        for piece in pieces_of(block.notes):
+            _guarded("reading answers", partial(self._read, piece))
         for note in block.failed:
             _guarded("showing a failure", partial(self._show_failed, note))
         by_version: defaultdict[tuple[Site, Version, bool], list[Told]] = defaultdict(list)
@@ -196,6 +198,11 @@ class Monitor:
             _guarded(
                 "reading predictions", partial(self._read_told, site, version, each, of_numbers=of_numbers)
             )
+        for watched, readings in self._read_now.taken():
+            for recorder in self._recorders:
+                _guarded(_name(recorder), partial(recorder.record, watched, readings))
+            if self._observers:
+                self._read_this_tick.add(watched, readings)
 
     def _read(self, notes: list[Note]) -> None:
         sheet = self._sheet(notes[0].site, notes[0].model)
@@ -235,7 +242,7 @@ class Monitor:
             )
 
     def _show(self, watched: Watched, notes: Sequence[Note], readings: Readings) -> None:
-        self._keep(watched, readings)
+        self._read_now.add(watched, readings)
         for mirror in self._mirrors:
             _guarded(_name(mirror), partial(mirror.mirror, watched, notes, readings))
 
@@ -252,7 +259,7 @@ class Monitor:
             else self._sheet(site, model).watched
         )
         for at in range(0, len(told), NOTES_AT_ONCE):
-            self._keep(watched, read_told(told[at : at + NOTES_AT_ONCE], of_numbers=of_numbers))
+            self._read_now.add(watched, read_told(told[at : at + NOTES_AT_ONCE], of_numbers=of_numbers))
 
     def _sheet(self, site: Site, model: Model) -> Sheet:
         key = site, model.manifest.digest
@@ -263,18 +270,8 @@ class Monitor:
             sheet = self._sheets[key] = sheet_of(site, model, self._baseline_of(site, model))
         return sheet
 
-    def _keep(self, watched: Watched, readings: Readings) -> None:
-        for recorder in self._recorders:
-            _guarded(_name(recorder), partial(recorder.record, watched, readings))
-        if self._observers:
-            there = tuple(each is None for each in (readings.prediction, readings.score, readings.confidence))
-            stretch = watched.key, readings.process, readings.features.shape[1], there
-            self._pieces.setdefault(stretch, (watched, []))[1].append(readings)
-
     def _tick(self) -> None:
-        pieces, self._pieces = self._pieces, {}
-        for watched, each in pieces.values():
-            readings = joined_up(each)
+        for watched, readings in self._read_this_tick.taken():
             for observer in self._observers:
                 _guarded(_name(observer), partial(observer.observe, watched, readings))
         self._tallies.ticked()

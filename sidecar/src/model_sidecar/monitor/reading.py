@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from model_sidecar.release.roles import roles_of
 from model_sidecar.release.tensors import Datatype, TensorSpec
 from model_sidecar.serving.stage import Model
 
-NOTES_AT_ONCE = 256
+NOTES_AT_ONCE = 1024
 """So that no call into numpy holds the interpreter for long: the data plane shares it."""
 COLUMNS = 256
 """Of wider inputs the first so many columns are watched."""
@@ -124,20 +126,19 @@ def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
     """
     # Columns at once: a third of the work here would be looking up attributes, note by note.
     _, _, names, inputs, outputs_of, rows_of, keys = zip(*notes, strict=True)
-    counts = np.array(rows_of, np.int64) if sheet.by_row else np.ones(len(notes), np.int64)
-    ids = np.frombuffer(bytes.fromhex("".join([name[:16] for name in names])), ">i8")
+    alone = not sheet.by_row or rows_of.count(1) == len(rows_of)
+    counts = np.ones(len(notes), np.int64) if alone else np.array(rows_of, np.int64)
+    ids = _firsts(names)
     total = int(counts.sum())
-    alone = total == len(notes) and bool((counts == 1).all())
-    starts = np.cumsum(counts) - counts
-    rows = (
-        np.zeros(total, np.int32)
-        if alone
-        else (np.arange(total) - np.repeat(starts, counts)).astype(np.int32)
-    )
+    if alone:
+        rows = np.zeros(total, np.int32)
+    else:
+        starts = np.cumsum(counts) - counts
+        rows = (np.arange(total) - np.repeat(starts, counts)).astype(np.int32)
     outputs = _outputs(outputs_of, counts, alone=alone)
     prediction, score, confidence = _said(sheet.watched.roles, outputs, total)
     return Readings(
-        ids=np.repeat(ids.astype(np.int64), counts),
+        ids=np.repeat(ids, counts),
         rows=rows,
         process=names[0][17:],
         features=_features(sheet, inputs, counts, total=total, alone=alone),
@@ -152,12 +153,12 @@ def read(sheet: Sheet, notes: Sequence[Note]) -> Readings:
 def read_told(told: Sequence[Told], *, of_numbers: bool) -> Readings:
     """Predictions that were made elsewhere, all numbers or all labels, as columns."""
     count = len(told)
-    ids = np.frombuffer(bytes.fromhex("".join([each.prediction_id[:16] for each in told])), ">i8")
+    ids = _firsts([each.prediction_id for each in told])
     values = [each.prediction for each in told]
     numbers = np.array(values, np.float64) if of_numbers else None
     confidence = np.array([each.confidence for each in told], np.float64)
     return Readings(
-        ids=ids.astype(np.int64),
+        ids=ids,
         rows=np.zeros(count, np.int32),
         process=told[0].prediction_id[17:],
         features=np.empty((count, 0)),
@@ -169,26 +170,10 @@ def read_told(told: Sequence[Told], *, of_numbers: bool) -> Readings:
     )
 
 
-def joined_up(pieces: Sequence[Readings]) -> Readings:
-    """Readings of one version and one process, one behind the other."""
-    if len(pieces) == 1:
-        return pieces[0]
-    return Readings(
-        ids=np.concatenate([each.ids for each in pieces]),
-        rows=np.concatenate([each.rows for each in pieces]),
-        process=pieces[0].process,
-        features=np.concatenate([each.features for each in pieces]),
-        prediction=_all_or_none([each.prediction for each in pieces]),
-        score=_all_or_none([each.score for each in pieces]),
-        confidence=_all_or_none([each.confidence for each in pieces]),
-        nonfinite=np.concatenate([each.nonfinite for each in pieces]),
-        keys=np.concatenate([each.keys for each in pieces]),
-    )
-
-
-def _all_or_none(columns: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
-    there = [column for column in columns if column is not None]
-    return np.concatenate(there) if len(there) == len(columns) else None
+def _firsts(names: Sequence[str]) -> NDArray[np.int64]:
+    """The first parts of prediction ids, 16 hexadecimal digits each."""
+    digits = np.frombuffer("".join(names).encode(), np.uint8).reshape(len(names), -1)[:, :16]
+    return np.frombuffer(bytes.fromhex(digits.tobytes().decode()), ">i8").astype(np.int64)
 
 
 def _width(spec: TensorSpec, *, rowed: bool) -> int | None:
@@ -217,7 +202,7 @@ def _features(
     made = np.empty((total, len(sheet.watched.features)))
     at = 0
     for column in sheet.columns:
-        arrays = [each[column.name] for each in inputs]
+        arrays = list(map(itemgetter(column.name), inputs))
         if column.by_row:
             # Each, not only in sum: what one has too few of is not another's.
             lines = _lines_of_one(arrays) if alone else None
@@ -239,29 +224,34 @@ def _outputs(
     outputs: Sequence[Mapping[str, NDArray[Any]]], counts: NDArray[np.int64], *, alone: bool
 ) -> dict[str, NDArray[Any] | None]:
     """Each output of these notes, one line for each row; None where it is not there in all, or not a line for each."""
-    # Of all notes: one caller asks for these outputs, and the next for others.
     return {
-        name: _lines([each.get(name) for each in outputs], counts.tolist(), alone=alone)
+        name: None if arrays is None else _lines(arrays, counts.tolist(), alone=alone)
+        for name, arrays in _columns(outputs).items()
+    }
+
+
+def _columns(outputs: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, list[NDArray[Any]] | None]:
+    """The arrays of each output, note by note; None where some note lacks it: one caller asks for these, another for those."""
+    if set(map(len, outputs)) == {len(outputs[0])}:
+        with suppress(KeyError):  # as many, but others
+            return {name: list(map(itemgetter(name), outputs)) for name in outputs[0]}
+    return {
+        name: [each[name] for each in outputs] if all(name in each for each in outputs) else None
         for name in dict.fromkeys(chain.from_iterable(outputs))
     }
 
 
-def _lines(
-    arrays: Sequence[NDArray[Any] | None], counts: Sequence[int], *, alone: bool
-) -> NDArray[Any] | None:
-    there = [array for array in arrays if array is not None]
-    if len(there) != len(arrays):
-        return None
-    if alone and (lines := _lines_of_one(there)) is not None:
+def _lines(arrays: Sequence[NDArray[Any]], counts: Sequence[int], *, alone: bool) -> NDArray[Any] | None:
+    if alone and (lines := _lines_of_one(arrays)) is not None:
         return lines
-    if [len(array) if array.ndim else None for array in there] == counts:
+    if [len(array) if array.ndim else None for array in arrays] == counts:
         try:
-            return np.concatenate(there)
+            return np.concatenate(arrays)
         except ValueError:
             return None
-    if sum(counts) != len(there) or len({array.shape for array in there}) != 1:
+    if sum(counts) != len(arrays) or len({array.shape for array in arrays}) != 1:
         return None
-    return np.stack(there)  # a request is a row, whatever its shape
+    return np.stack(arrays)  # a request is a row, whatever its shape
 
 
 def _lines_of_one(arrays: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
@@ -270,11 +260,15 @@ def _lines_of_one(arrays: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
     All are of one tensor of one version, and so of one datatype.
     """
     first = arrays[0]
-    if first.dtype == object or first.shape[:1] != (1,) or len({each.shape for each in arrays}) != 1:
-        return None
     try:
+        if (
+            first.dtype == object
+            or set(map(len, arrays)) != {1}
+            or len({each.nbytes for each in arrays}) != 1
+        ):
+            return None
         joined = b"".join(arrays)  # type: ignore[arg-type]  # an array is a buffer, where its bytes lie together
-    except TypeError:  # they do not
+    except TypeError:  # they do not, or one has no dimension
         return None
     return np.frombuffer(joined, first.dtype).reshape(len(arrays), *first.shape[1:])
 
