@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.footprint import Footprint
-from support.sidecars import RunningSidecar, serving
+from support.ports import free_port
+from support.sidecars import serving
 from support.traffic import Traffic
 from support.yard import MODEL, PROD, Yard
 
 pytestmark = pytest.mark.alone
 
+POOLS = {"control": 32, "lane": len(os.sched_getaffinity(0)), "store-look": 2}
+"""Threads that are started when there is work for one more, and kept: so many at most."""
 A, B, C = "2024.01.10.prod", "2024.01.12.prod", "2024.01.15.prod"
 SWAPS = 500
 
@@ -24,9 +27,13 @@ def test_five_hundred_swaps_under_traffic_lose_nothing_and_grow_nothing(yard: Ya
         yard.publish(version)
     acknowledged: list[tuple[float, int]] = []
     footprints: dict[int, Footprint] = {}
-    with serving(yard, A) as sidecar, sidecar.operator() as operator, Traffic(sidecar) as traffic:
+    port = free_port()
+    with (
+        serving(yard, A, "--http", f"127.0.0.1:{port}") as sidecar,
+        sidecar.operator() as operator,
+        Traffic(sidecar) as traffic,
+    ):
         assert sidecar.process is not None
-        _fill_the_control_pool(sidecar)
         for swap in range(1, SWAPS + 1):
             if swap % 3 == 0:
                 done = operator.rollback(MODEL, environment=PROD, reason=f"swap {swap}")
@@ -37,7 +44,7 @@ def test_five_hundred_swaps_under_traffic_lose_nothing_and_grow_nothing(yard: Ya
                 done = operator.deploy(MODEL, target, environment=PROD, reason=f"swap {swap}")
             acknowledged.append((time.monotonic(), done.generation))
             if swap in (SWAPS // 5, SWAPS):
-                footprints[swap] = Footprint.of(sidecar.process.pid)
+                footprints[swap] = Footprint.of(sidecar.process.pid, sidecar.http("/metrics", port=port))
         records = operator.history(MODEL, environment=PROD)
     early, late = footprints[SWAPS // 5], footprints[SWAPS]
     print(
@@ -52,7 +59,11 @@ def test_five_hundred_swaps_under_traffic_lose_nothing_and_grow_nothing(yard: Ya
     assert traffic.stale_after(acknowledged) == []
     assert {seen.version for seen in traffic.answers} == {A, B, C}
     assert [record.generation for record in records] == list(range(SWAPS + 1, 0, -1))
-    assert late.threads <= early.threads + 1
+    assert {name: count for name, count in late.kinds.items() if name and name not in POOLS} == {
+        name: count for name, count in early.kinds.items() if name and name not in POOLS
+    }
+    assert late.kinds[""] <= early.kinds[""] + 1  # gRPC's, which has a pool too
+    assert all(late.kinds.get(name, 0) <= most for name, most in POOLS.items()), late.kinds
     assert late.descriptors <= early.descriptors + 4
     assert late.memory <= early.memory + (16 << 20)
 
@@ -77,27 +88,6 @@ def test_a_rollback_to_the_standby_is_answered_by_the_old_version_in_millisecond
         f"\nfrom the rollback's call to the first answer of the old version: median {taken_ms[len(taken_ms) // 2]:.1f} ms, "
         f"best {taken_ms[0]:.1f} ms, worst {taken_ms[-1]:.1f} ms"
     )
-
-
-def _fill_the_control_pool(sidecar: RunningSidecar) -> None:
-    """Let the pool start its threads now: it starts one more whenever a call comes before the last one's is back.
-
-    Until ten rounds of many callers at once have brought no more: then it is as full as this test can make it.
-    """
-    assert sidecar.process is not None
-
-    def ask(_: int) -> None:
-        with sidecar.operator() as operator:
-            for _ in range(5):
-                operator.status(MODEL, environment=PROD)
-
-    most, rounds = 0, 0
-    with ThreadPoolExecutor(32) as callers:
-        while rounds < 10:
-            list(callers.map(ask, range(32)))
-            threads = Footprint.of(sidecar.process.pid).threads
-            rounds = rounds + 1 if threads <= most else 0
-            most = max(most, threads)
 
 
 def _live(operator: object) -> str:

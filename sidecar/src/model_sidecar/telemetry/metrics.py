@@ -19,6 +19,7 @@ from model_sidecar.telemetry.meters import Meters
 from model_sidecar.telemetry.monitoring import MonitoringCollector
 from model_sidecar.telemetry.rpcs import known_rpcs
 from model_sidecar.telemetry.standing import StandingCollector, Watched
+from model_sidecar.telemetry.threads import ThreadsCollector
 from model_sidecar.telemetry.watched import ReportsCollector
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Metrics:
         registry.register(self.meters)
         registry.register(self._standing)
         Info("model_sidecar_build", "Which software this is.", registry=registry).info({"version": software})
+        registry.register(ThreadsCollector())
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
