@@ -33,7 +33,7 @@ from support.rpc_plane import ECHO, infer_request
 from support.sidecars import RunningSidecar, serving
 from support.yard import MODEL
 
-from model_sidecar.monitor.intake import Intake, Note
+from model_sidecar.monitor.intake import Intake, Note, new_note
 from model_sidecar.monitor.log.prediction_log import PredictionLog
 from model_sidecar.monitor.monitor import Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds
@@ -71,7 +71,7 @@ def noting() -> tuple[float, float]:
         for _ in range(5_000):
             begun = clock()
             key = monitor_key(request)
-            intake.note(Note(ECHO, model, made.prediction_id, made.inputs, made.outputs, 1, key), 200)
+            intake.note(new_note((ECHO, model, made.prediction_id, made.inputs, made.outputs, 1, key)), 200)
             taken.append(clock() - begun)
         intake.take()
     cuts = statistics.quantiles(taken, n=100)

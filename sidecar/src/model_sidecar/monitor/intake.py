@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -39,6 +40,10 @@ class Note(NamedTuple):
     outputs: Mapping[str, NDArray[Any]]
     rows: int
     key: str | int | None
+
+
+new_note = partial(tuple.__new__, Note)
+"""A note of a tuple of its fields, in a quarter less time than by its name: one is made of every answer."""
 
 
 class Told(NamedTuple):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, SidecarError
 from model_sidecar.model.brake import Brake
-from model_sidecar.monitor.intake import Note
+from model_sidecar.monitor.intake import Note, new_note
 from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
@@ -221,7 +221,7 @@ class Predictor:
             try:
                 key = monitor_key(request)
                 self._notes.note(
-                    Note(served.site, model, prediction_id, taken.arrays, arrays, taken.rows, key), size
+                    new_note((served.site, model, prediction_id, taken.arrays, arrays, taken.rows, key)), size
                 )
             except Exception as error:  # noqa: BLE001 - whatever becomes of the note, the request is answered
                 self._complain(error)
