@@ -282,8 +282,8 @@ MUTANTS = (
         name="store-waited-for-without-end",
         why="A mount that hangs stops deployments, rollbacks and the way out until it is back.",
         file="serving/patience.py",
-        find="        wait([*awaited, self._hurried], limit_s, FIRST_COMPLETED)",
-        replace="        wait([*awaited, self._hurried], None, FIRST_COMPLETED)",
+        find="self._news.wait(max(0.0, self._began + limit_s - time.monotonic()))",
+        replace="self._news.wait()",
         tests=("serving/test_patience.py::test_what_hangs_is_left_behind_and_nothing_is_begun_behind_it",),
     ),
     Mutant(

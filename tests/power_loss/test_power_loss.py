@@ -111,6 +111,34 @@ def test_a_record_does_not_outlive_the_one_it_stands_upon(place: Path) -> None:
     assert found == {2, 3}, "the first one is there, for the second one's writer has waited for it"
 
 
+def test_a_record_does_not_outlive_anothers_that_it_stands_upon(place: Path) -> None:
+    """Who has recorded before has synced his own names; those of another, who was killed, he waits for."""
+    registry = Registry(place / "store")
+    disk = RecordingDisk(registry.model_directory.parent)
+    running = registry.open(disk=disk, face_disk=disk)
+    commit(running, A)
+    disk.rest()
+    for calls in itertools.count():
+        disk.kill(after_calls=calls)
+        with pytest.raises(KilledError):
+            commit(registry.open(disk=disk, face_disk=disk), B)
+        if registry.slot(2).exists():
+            break
+    disk.kill(after_calls=None)
+    killed = len(disk.trace.steps)
+    commit(running, A)
+    found = set()
+    for cut in range(killed, len(disk.trace.steps) + 1):
+        for number in range(4):
+            state = disk.trace.state(cut=cut, kind="subset", chance=random.Random(number))
+            state.lay(place / "after")
+            head = Registry(place / "after", make=False).open().refresh()
+            assert head is not None
+            found.add(head.generation)
+            shutil.rmtree(place / "after")
+    assert found == {1, 2, 3}
+
+
 def test_a_rollback_that_waits_to_be_recorded_stands(place: Path) -> None:
     """What was acknowledged while the store was away is on this machine's disk, with the directories made for it."""
     (place / "machine").mkdir()

@@ -177,8 +177,8 @@ class FaultyDisk(Disk):
 
     @property
     def syncs_to_lay(self) -> int:
-        """How many calls of fsync come before a record is moved into its slot: its own, and the ledger's directory's."""
-        return 2 if self.links else 3
+        """How many calls of fsync come before a record is moved into its slot by who has recorded the one before: its own."""
+        return 1 if self.links else 2
 
     def kill(self, *, after_calls: int) -> None:
         """Let so many calls that change something through, and no more."""

@@ -59,6 +59,8 @@ class FileBackend:
         self._unsupported = False
         self._seen = False
         self._swept = False
+        # Which generation was the last to be recorded here, in which directory: its name and all before it are durable.
+        self._settled: tuple[int, int, int] | None = None
 
     def read(self, generation: int) -> bytes | None:
         """See `Backend.read`. A directory that was there and is not any more is an error, not an empty ledger."""
@@ -72,6 +74,7 @@ class FileBackend:
             if path.name == RECORD:
                 raise _unfit(path.parent, f"it is a directory without {RECORD}") from error
             if self._seen and not self._is_directory(self._directory):
+                self._settled = None  # the next one in its place may get its number
                 raise StoreError(f"{self._directory} has gone: is the store still mounted?") from error
             return None
         except OSError as error:
@@ -91,12 +94,17 @@ class FileBackend:
         before = self._state_shown()
         try:
             filling, now_s = self._lay(temporary, content)
-            self._secure_earlier()
+            if before is None or self._settled != (generation - 1, before.device, before.inode):
+                self._secure_earlier()
+            self._settled = None
             self._move(filling, temporary, generation, content)
         finally:
             discard(self._disk, temporary)
         self._seen = True
-        self._wholeness.wrote(before=before, after=self._state_shown())
+        after = self._state_shown()
+        if after is not None:
+            self._settled = generation, after.device, after.inode
+        self._wholeness.wrote(before=before, after=after)
         if not self._swept:
             self._swept = True
             sweep(self._disk, self._directory, now_s=now_s)
@@ -232,7 +240,7 @@ class FileBackend:
     def _secure_earlier(self) -> None:
         """Wait until the names of all earlier records are on the disk: a power cut must not leave this one without them.
 
-        Who wrote them may not have come to it yet, or was killed before.
+        Who wrote them may not have come to it yet, or was killed before; not so where that was this very process.
         """
         with store_faults(self._directory, doing="record in"):
             sync_directory(self._disk, self._directory)

@@ -29,6 +29,7 @@ __all__ = ["Commit", "Intent", "Ledger", "Look", "Reception"]
 log = logging.getLogger(__name__)
 
 _REWRITE_PAUSE_S = 2.0
+_FRESH_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +45,26 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
-    """What an order meets: whose the pointer is, the head, and the record that this very order has written before."""
+    """What an order meets: whose the pointer is, the head, and the record that this very order has written before.
+
+    Attributes:
+        pointer: what the pointer said; None where it could not be read.
+        at: when all of that was looked at, in monotonic seconds.
+    """
 
     external: bool
     head: Record | None = None
     replay: Record | None = None
+    pointer: Reading | None = None
+    at: float = float("-inf")
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was only just now, so that to look again before the commit would find nothing else.
+
+        It need not: whoever was faster has taken the slot, and an edit since then is newer than the order.
+        """
+        return time.monotonic() - self.at < _FRESH_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,18 +257,19 @@ class Ledger(History):
         Raises:
             As `refresh` and `find_replay`.
         """
-        if self.externally_managed():
+        at, pointer = time.monotonic(), self._read_face()
+        standing = self._face.standing() if pointer is None else pointer.standing
+        if is_external(standing, self.head):
             return Reception(external=True)
         head = self.refresh()
-        return Reception(
-            external=False, head=head, replay=self.find_replay(request_id, request_sha256=request_sha256)
-        )
+        replay = self.find_replay(request_id, request_sha256=request_sha256)
+        return Reception(external=False, head=head, replay=replay, pointer=pointer, at=at)
 
     def commit(self, intent: Intent, *, expected_generation: int) -> Commit:
         """Append a record, exactly once for each request id, and rewrite the pointer: `enter`, then `show`."""
         return self.show(self.enter(intent, expected_generation=expected_generation))
 
-    def enter(self, intent: Intent, *, expected_generation: int) -> Commit:
+    def enter(self, intent: Intent, *, expected_generation: int, received: Reception | None = None) -> Commit:
         """Append a record, exactly once for each request id, and leave the pointer to `show`.
 
         From here on the record stands, whatever becomes of the pointer: who serves it need not wait for that.
@@ -260,6 +277,7 @@ class Ledger(History):
         Args:
             intent: what to record.
             expected_generation: the head that the decision was made upon; 0 stands for an empty ledger.
+            received: what the order met when it came. While that is fresh it is not looked at again.
 
         Raises:
             InvalidRequestError: the request id is not valid, or the record would be too large.
@@ -274,6 +292,7 @@ class Ledger(History):
             expected_generation=expected_generation,
             request_id=intent.request_id,
             request_sha256=intent.request_sha256,
+            received=received,
         )
 
     def append(self, record: Record) -> Commit:
@@ -309,9 +328,12 @@ class Ledger(History):
         request_id: str,
         request_sha256: Digest,
         late: bool = False,
+        received: Reception | None = None,
     ) -> Commit:
-        before = self._read_face()
-        head = self.refresh()
+        if received is not None and received.is_fresh:
+            before, head = received.pointer, self.head
+        else:
+            before, head = self._read_face(), self.refresh()
         earlier = self.find_replay(request_id, request_sha256=request_sha256)
         if earlier is not None:
             return Commit(record=earlier, replayed=True)

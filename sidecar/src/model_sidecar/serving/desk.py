@@ -73,7 +73,8 @@ class OrderDesk:
         if found.replay is not None:
             self._replay(ordered, found.replay)
             return
-        self._waiting.append(Accepted(ordered, self._target_on(order, base_generation), base_generation))
+        target = self._target_on(order, base_generation)
+        self._waiting.append(Accepted(ordered, target, base_generation, received=found))
 
     def _accept_without_store(self, ordered: Ordered, why: StoreError) -> None:
         """Take in an emergency rollback to what is in memory; refuse everything else, for what is wrong with the store."""
@@ -195,6 +196,7 @@ class OrderDesk:
                 commit = self._flip.commit(
                     intent,
                     base_generation=accepted.base_generation,
+                    received=accepted.received,
                     trigger="guard" if order.actor.method == GUARD.method else "operator",
                     urgent=is_emergency(order),
                 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from model_sidecar.errors import ConflictError, Reason, RequestIdReusedError, VerificationError
 from model_sidecar.events import Committed, GaveWay, Listener, Published, Restated, Site, StandbyReady
 from model_sidecar.ledger.commit import Commit, Intent
+from model_sidecar.ledger.ledger import Reception
 from model_sidecar.ledger.record import Record, encode
 from model_sidecar.release.digests import Digest, digest_of
 from model_sidecar.release.names import Version
@@ -106,10 +107,20 @@ class Flip:
                 version=model.version,
             )
 
-    def commit(self, intent: Intent, *, base_generation: int, trigger: str, urgent: bool = False) -> Commit:
+    def commit(
+        self,
+        intent: Intent,
+        *,
+        base_generation: int,
+        trigger: str,
+        received: Reception | None = None,
+        urgent: bool = False,
+    ) -> Commit:
         """Write the record, on top of this head only; errors are the ledger's. The pointer shows it after `publish`."""
         known = self._ledger.recorded_manifest(intent.version) is not None
-        commit = self._scribe.enter(intent, expected_generation=base_generation, urgent=urgent)
+        commit = self._scribe.enter(
+            intent, expected_generation=base_generation, received=received, urgent=urgent
+        )
         self._unshown = _Unshown(commit, urgent=urgent)
         self._tell_committed(commit, trigger=trigger, back=known)
         return commit

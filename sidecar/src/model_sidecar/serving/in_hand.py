@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from model_sidecar.errors import StoreError
+from model_sidecar.ledger.ledger import Reception
 from model_sidecar.ledger.record import Record
 from model_sidecar.serving.loading import Preparation
 from model_sidecar.serving.orders import DeployOrder, Outcome, RollbackOrder, ShadowPlan
@@ -42,6 +43,7 @@ class Accepted:
         replay: the record that an earlier order with this id has written. The head, which is that record or has overtaken
             it, has only to be served here.
         no_store: why an emergency rollback cannot be recorded now.
+        received: what it met in the store; None where that did not answer.
     """
 
     ordered: Ordered
@@ -49,6 +51,7 @@ class Accepted:
     base_generation: int
     replay: Record | None = None
     no_store: StoreError | None = None
+    received: Reception | None = None
 
     @property
     def shadow(self) -> ShadowPlan | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from model_sidecar.errors import StoreError
@@ -32,8 +32,8 @@ class Patience:
     def __init__(self, name: str, *, limit_s: float = LIMIT_S) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._limit_s = limit_s
-        self._closed: Future[None] = Future()
-        self._hurried: Future[None] = Future()
+        self._closed = self._hurried = False
+        self._news = threading.Event()  # whoever waits looks again, for what is set above or below
         self._last: Future[Any] | None = None
         self._began = 0.0
 
@@ -46,38 +46,39 @@ class Patience:
         """
         future = self._begin(work)
         limit_s = self._limit_s if limit_s is None else limit_s
-        awaited: list[Future[Any]] = [future, self._closed]
-        wait([*awaited, self._hurried], limit_s, FIRST_COMPLETED)
-        if self._hurried.done() and not future.done():
-            limit_s = min(limit_s, HURRY_S)
-            wait(awaited, max(0.0, self._began + limit_s - time.monotonic()), FIRST_COMPLETED)
+        while not (future.done() or self._closed):
+            if self._hurried:
+                limit_s = min(limit_s, HURRY_S)
+            if not self._news.wait(max(0.0, self._began + limit_s - time.monotonic())):
+                break
+            self._news.clear()
         if not future.done():
             raise UnfinishedError(_words(f"within {limit_s:g} s"))
         return future.result()
 
     def hurry(self) -> None:
         """Somebody must not wait: nobody waits for longer than HURRY_S until `calm`. Any thread may call."""
-        with suppress(InvalidStateError):
-            self._hurried.set_result(None)
+        self._hurried = True
+        self._news.set()
 
     def calm(self) -> None:
         """There is time again."""
-        if self._hurried.done():
-            self._hurried = Future()
+        self._hurried = False
 
     def close(self) -> None:
         """Begin nothing new; what hangs is not waited for any longer."""
-        with suppress(InvalidStateError):
-            self._closed.set_result(None)
+        self._closed = True
+        self._news.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, work: Callable[[], _Result]) -> Future[_Result]:
-        if self._closed.done():
+        if self._closed:
             raise StoreError("the sidecar is going down, and looks at the store no more")
         if self._last is not None and not self._last.done():
             raise StoreError(_words(f"for {time.monotonic() - self._began:.0f} s"))
         self._began = time.monotonic()
         future = self._last = self._pool.submit(work)
+        future.add_done_callback(lambda _: self._news.set())
         return future
 
 

@@ -43,10 +43,18 @@ class Scribe:
         except StoreError as error:
             return str(error)  # best effort: the next look finds it lagging again
 
-    def enter(self, intent: Intent, *, expected_generation: int, urgent: bool = False) -> Commit:
+    def enter(
+        self,
+        intent: Intent,
+        *,
+        expected_generation: int,
+        received: Reception | None = None,
+        urgent: bool = False,
+    ) -> Commit:
         """See `Ledger.enter`."""
         return self._written(
-            lambda: self.ledger.enter(intent, expected_generation=expected_generation), urgent=urgent
+            lambda: self.ledger.enter(intent, expected_generation=expected_generation, received=received),
+            urgent=urgent,
         )
 
     def show(self, commit: Commit, *, urgent: bool = False) -> None:
