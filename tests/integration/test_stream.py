@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.rpc_models import counted_loop
@@ -13,6 +15,7 @@ from support.yard import MODEL, PROD, Yard
 
 from model_sidecar_client import (
     AsyncClient,
+    AsyncPredictionStream,
     NotReachableError,
     Operator,
     Prediction,
@@ -33,7 +36,7 @@ def test_flips_under_streams_lose_nothing_and_tag_right(yard: Yard) -> None:
     expected = {version: yard.expected(version, 1.0) for version in (A, B)}
     answers: list[Prediction] = []
 
-    async def ask(stream: PredictionStream, over: asyncio.Event) -> None:
+    async def ask(stream: AsyncPredictionStream, over: asyncio.Event) -> None:
         while not over.is_set():
             answers.append(await stream.predict(ROWS))
 
@@ -73,7 +76,7 @@ def test_terminated_under_streams_it_answers_what_it_has_read(yard: Yard) -> Non
     yard.publish(A, model=counted_loop())
     outcomes: Counter[str] = Counter()
 
-    async def ask(stream: PredictionStream, turns: int, begun: asyncio.Event) -> None:
+    async def ask(stream: AsyncPredictionStream, turns: int, begun: asyncio.Event) -> None:
         while True:
             try:
                 await stream.predict({"x": [[0.0, 0.0]], "turns": turns}, timeout_s=30)
@@ -83,7 +86,7 @@ def test_terminated_under_streams_it_answers_what_it_has_read(yard: Yard) -> Non
             outcomes["OK"] += 1
             begun.set()
 
-    async def pester(stream: PredictionStream, sidecar: RunningSidecar) -> None:
+    async def pester(stream: AsyncPredictionStream, sidecar: RunningSidecar) -> None:
         while not sidecar.dead():
             try:
                 await stream.predict({"x": [[0.0, 0.0]], "turns": 1}, timeout_s=30)
@@ -122,7 +125,7 @@ def test_killed_under_a_stream_its_askers_are_told(yard: Yard) -> None:
     """SIGKILL: whoever waits learns that nobody is there, and the next sidecar answers a new stream of the same client."""
     yard.publish(A)
 
-    async def ask(stream: PredictionStream) -> None:
+    async def ask(stream: AsyncPredictionStream) -> None:
         while True:
             await stream.predict(ROWS)
 
@@ -143,3 +146,93 @@ def test_killed_under_a_stream_its_askers_are_told(yard: Yard) -> None:
 
     with serving(yard, A) as sidecar:
         assert asyncio.run(through_a_kill(sidecar)) == A
+
+
+def test_threads_over_one_stream_go_through_flips(yard: Yard) -> None:
+    """Eight threads that ask without a pause, through ten deploys: every answer is its asker's, and its tag's own."""
+    for version in (A, B):
+        yard.publish(version)
+    expected = {(version, x): yard.expected(version, x) for version in (A, B) for x in range(ASKERS)}
+    over = threading.Event()
+
+    def ask(stream: PredictionStream, x: int) -> list[Prediction]:
+        answers = []
+        while not over.is_set():
+            answers.append(stream.predict({"raw": [[float(x), 2.0]]}, request_id=f"{x}"))
+        return answers
+
+    with (
+        serving(yard, A) as sidecar,
+        sidecar.client() as client,
+        client.stream(MODEL) as stream,
+        ThreadPoolExecutor(ASKERS) as threads,
+    ):
+        asked = [threads.submit(ask, stream, x) for x in range(ASKERS)]
+        with sidecar.operator() as operator:
+            for _ in range(5):
+                operator.deploy(MODEL, B, environment=PROD)
+                operator.rollback(MODEL, environment=PROD, version=A, reason="to and fro")
+        over.set()
+        answers = [each.result() for each in asked]
+
+    for x, own in enumerate(answers):
+        assert {each.id for each in own} == {f"{x}"}
+        for each in own:
+            assert float(each.outputs["y"][0][0]) == expected[each.version, x]
+    everything = [each for own in answers for each in own]
+    assert {each.version for each in everything} == {A, B}
+    assert len({each.prediction_id for each in everything}) == len(everything)
+
+
+@pytest.mark.parametrize("turns", [1, 20_000], ids=["cheap", "dear"])
+def test_terminated_under_threads_it_answers_what_it_has_read(yard: Yard, turns: int) -> None:
+    """SIGTERM amid a stream of threads: answers up to a point, then DRAINING for every one of them."""
+    yard.publish(A, model=counted_loop())
+    begun = threading.Event()
+
+    def ask(stream: PredictionStream) -> SidecarError:
+        while True:
+            try:
+                stream.predict({"x": [[0.0, 0.0]], "turns": turns}, timeout_s=30)
+            except SidecarError as error:
+                return error
+            begun.set()
+
+    with (
+        serving(yard, A) as sidecar,
+        sidecar.client() as client,
+        client.stream(MODEL) as stream,
+        ThreadPoolExecutor(ASKERS) as threads,
+    ):
+        asked = [threads.submit(ask, stream) for _ in range(ASKERS)]
+        assert begun.wait(30)
+        sidecar.signal(signal.SIGTERM)
+        assert [each.result().reason for each in asked] == ["DRAINING"] * ASKERS
+        assert sidecar.process is not None
+        assert sidecar.process.wait(timeout=30) == 0
+        with pytest.raises(UnavailableError):
+            stream.predict({"x": [[0.0, 0.0]], "turns": 1})
+
+
+def test_killed_under_threads_each_is_told(yard: Yard) -> None:
+    """SIGKILL: every thread learns that nobody is there, and the next sidecar answers a new stream of the same client."""
+    yard.publish(A)
+    begun = threading.Event()
+
+    def ask(stream: PredictionStream) -> None:
+        while True:
+            stream.predict(ROWS, timeout_s=30)
+            begun.set()
+
+    with serving(yard, A) as sidecar, sidecar.client() as client:
+        with client.stream(MODEL) as stream, ThreadPoolExecutor(ASKERS) as threads:
+            asked = [threads.submit(ask, stream) for _ in range(ASKERS)]
+            assert begun.wait(30)
+            sidecar.kill()
+            for each in asked:
+                with pytest.raises(NotReachableError):
+                    each.result()
+        sidecar.start()
+        client.wait_ready(MODEL)
+        with client.stream(MODEL) as stream:
+            assert stream.predict(ROWS).version == A

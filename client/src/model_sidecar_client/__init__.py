@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         VersionQuality,
     )
     from model_sidecar_client.operator import Operator
-    from model_sidecar_client.prediction_stream import PredictionStream
+    from model_sidecar_client.prediction_stream import AsyncPredictionStream, PredictionStream
     from model_sidecar_client.records import (
         Action,
         Actor,
@@ -70,6 +70,7 @@ __all__ = [
     "Actor",
     "AsyncClient",
     "AsyncOperator",
+    "AsyncPredictionStream",
     "AsyncPredictions",
     "CallCancelledError",
     "Client",
@@ -140,7 +141,7 @@ _ROOMS = {
     "AsyncOperator": "aio_operator",
     "Client": "client",
     "Operator": "operator",
-    "PredictionStream": "prediction_stream",
+    **dict.fromkeys(("AsyncPredictionStream", "PredictionStream"), "prediction_stream"),
     **dict.fromkeys(("AsyncPredictions", "Predictions"), "foreign"),
     **dict.fromkeys(("Feedback", "FeedbackOutcome", "FeedbackProblem", "FeedbackReport"), "truths"),
     **dict.fromkeys(("ModelMetadata", "Prediction", "ServerMetadata", "TensorSpec"), "answers"),

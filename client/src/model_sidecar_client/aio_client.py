@@ -13,7 +13,7 @@ from model_sidecar_client.answers import ModelMetadata, Prediction, ServerMetada
 from model_sidecar_client.channels import ChannelOptions, Metadata
 from model_sidecar_client.foreign import AsyncPredictions
 from model_sidecar_client.inference import Parameter, PredictCall, Signatures
-from model_sidecar_client.prediction_stream import PredictionStream
+from model_sidecar_client.prediction_stream import AsyncPredictionStream
 from model_sidecar_client.sharing import Sharing
 from model_sidecar_client.tensors import Values
 from model_sidecar_client.transport import AsyncConnection
@@ -75,17 +75,9 @@ class AsyncClient:
         """See `Client.shared_array`: a plain `with`."""
         return (self._sharing or Sharing("", must=False)).array(shape, dtype)
 
-    def stream(self, model: str, *, metadata: Metadata | None = None) -> PredictionStream:
-        """A stream of predictions, faster than calls where many are asked for.
-
-            async with client.stream("recommendation-v1") as stream:
-                answer = await stream.predict({"x": rows})
-
-        Args:
-            model: its name.
-            metadata: gRPC metadata for the stream, besides the client's.
-        """
-        return PredictionStream(self._connection, self._signatures, self._sharing, model, metadata)
+    def stream(self, model: str, *, metadata: Metadata | None = None) -> AsyncPredictionStream:
+        """See `Client.stream`: an `async with`, and tasks of this client's loop for threads."""
+        return AsyncPredictionStream(self._connection, self._signatures, self._sharing, model, metadata)
 
     async def feedback(
         self,

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from model_sidecar_client.aio_pipes import AsyncPipe
 from model_sidecar_client.channels import (
     ChannelOptions,
     Metadata,
@@ -82,9 +83,14 @@ class Connection(_Way):
         self._methods = services.multicallables(self._channel, *service)
 
     def run(
-        self, exchange: Exchange[T], *, timeout_s: float | None = None, metadata: Metadata | None = None
+        self,
+        exchange: Exchange[T],
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+        pipe: Pipe | None = None,
     ) -> T:
-        """Carry an exchange to its end, under one deadline.
+        """Carry an exchange to its end, under one deadline; its predictions by way of `pipe`, if there is one.
 
         Raises:
             SidecarError: what the exchange did not catch.
@@ -99,7 +105,7 @@ class Connection(_Way):
                 result: T = finished.value
                 return result
             try:
-                answer, failure = self._perform(step, deadline, metadata), None
+                answer, failure = self._perform(step, deadline, metadata, pipe), None
             except SidecarError as error:
                 answer, failure = None, error
 
@@ -119,6 +125,16 @@ class Connection(_Way):
         finally:
             call.cancel()
 
+    def pipe(self, metadata: Metadata | None = None) -> Pipe:
+        """A stream of predictions, open until it is closed."""
+        ask = Ask("ModelStreamInfer", ())
+        method, keywords = self._method(ask), self._keywords(metadata)
+        return Pipe(
+            lambda requests: method(requests, **keywords),
+            target=self.target,
+            translated=lambda error: self._translated(error, ask, timeout_s=None),
+        )
+
     def close(self) -> None:
         """End the connection; calls that still wait fail with CallCancelledError. Closing twice is fine."""
         channel, self._channel = self._channel, None
@@ -130,10 +146,14 @@ class Connection(_Way):
             warnings.warn(f"unclosed {_unclosed(self)}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
-    def _perform(self, step: Ask | Pause, deadline: _Deadline, metadata: Metadata | None) -> Message | None:
+    def _perform(
+        self, step: Ask | Pause, deadline: _Deadline, metadata: Metadata | None, pipe: Pipe | None
+    ) -> Message | None:
         if isinstance(step, Pause):
             time.sleep(min(step.seconds, deadline.left_s()))
             return None
+        if pipe is not None and isinstance(step.request, ModelInferRequest):
+            return pipe.ask(step.request, left_s=deadline.left_s(), timeout_s=deadline.timeout_s)
         method, keywords = self._method(step), self._keywords(metadata)
         request = iter(step.request) if isinstance(step.request, Sequence) else step.request
         try:
@@ -172,7 +192,7 @@ class AsyncConnection(_Way):
         *,
         timeout_s: float | None = None,
         metadata: Metadata | None = None,
-        pipe: Pipe | None = None,
+        pipe: AsyncPipe | None = None,
     ) -> T:
         """Carry an exchange to its end, under one deadline; its predictions by way of `pipe`, if there is one.
 
@@ -210,11 +230,11 @@ class AsyncConnection(_Way):
         finally:
             call.cancel()
 
-    def pipe(self, metadata: Metadata | None = None) -> Pipe:
+    def pipe(self, metadata: Metadata | None = None) -> AsyncPipe:
         """A stream of predictions, open until it is closed."""
         ask = Ask("ModelStreamInfer", ())
         call = self._method(ask)(**self._keywords(metadata))
-        return Pipe(
+        return AsyncPipe(
             call, target=self.target, translated=lambda error: self._translated(error, ask, timeout_s=None)
         )
 
@@ -230,7 +250,7 @@ class AsyncConnection(_Way):
             warnings.warn(f"unclosed {_unclosed(self)}", ResourceWarning, source=self, stacklevel=2)
 
     async def _perform(
-        self, step: Ask | Pause, deadline: _Deadline, metadata: Metadata | None, pipe: Pipe | None
+        self, step: Ask | Pause, deadline: _Deadline, metadata: Metadata | None, pipe: AsyncPipe | None
     ) -> Message | None:
         if isinstance(step, Pause):
             await asyncio.sleep(min(step.seconds, deadline.left_s()))
