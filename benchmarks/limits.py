@@ -21,7 +21,11 @@ LIMITS: Mapping[str, str] = {
         "What is left of ours over the stub's call is 15 µs in a hot loop (it was 24): looking at the array, the request's bytes, and the answer's array copied so that it is the caller's own. "
         "tritonclient makes as little of a small call on this machine; 1.3 times over ours is more than it takes over the stub."
     ),
-    "streaming": "A message costs asyncio and grpc.aio's stream object about as much as a call's; only the call's own beginning and end are saved.",
+    "streaming": (
+        "A message costs asyncio and grpc.aio's stream object about as much as a call's; only the call's own beginning and end are saved. Under threads the client's half costs what it did "
+        "(a call polls in its caller's own thread, while a message is handed from thread to thread: asker, gRPC's two, reader, asker), and what is gained is a third of the sidecar's time. "
+        "Tried there, with less or no more: askers who read for each other in turn, handing answers out in gRPC's own thread, a loop in a thread that only reads and writes, `AsyncClient` behind such a loop."
+    ),
     "shared_memory": (
         "A call through regions still takes 1 to 2 ms, and what the client lays down the sidecar copies once more, so that nobody can cut it off under the model (ADR 11). An echo is copied twice on the way back, by pwrite and "
         "into an array of the caller's own. Two threads copy from 8 MiB on: 1.7 times as fast; for writing that gained nothing."

@@ -156,7 +156,8 @@ def test_one_that_is_given_up_in_time_is_not_sent(
         first.result()
         second.result()
         stream.predict({"x": [1.0]}, request_id="fourth")
-    asked = [each.request.id for each in sidecar.received("ModelStreamInfer")]
+    requests = [each.request for each in sidecar.received("ModelStreamInfer")]
+    asked = [each.id for each in requests if isinstance(each, ModelInferRequest)]
     assert asked == ["", "first", "second", "fourth"]
 
 

@@ -154,7 +154,7 @@ def test_an_array_is_filled_in_place(yard: Yard) -> None:
 
 
 def test_threads_and_tasks_have_regions_of_their_own(yard: Yard) -> None:
-    """Many at once, of a synchronous client, an asynchronous one and a stream, each get their own answers."""
+    """Many at once, of a synchronous client and an asynchronous one, by calls and by streams, each get their own answers."""
 
     async def ask(target: str) -> None:
         async with AsyncClient(target, timeout_s=60) as client, client.stream(MODEL) as stream:
@@ -170,12 +170,19 @@ def test_threads_and_tasks_have_regions_of_their_own(yard: Yard) -> None:
                 await asyncio.gather(*(one(number) for number in range(12)))
 
     wrong: list[int] = []
-    with serving(yard, A, ON) as sidecar, Client(sidecar.data, timeout_s=60) as client:
+    with (
+        serving(yard, A, ON) as sidecar,
+        Client(sidecar.data, timeout_s=60) as client,
+        client.stream(MODEL) as stream,
+    ):
 
         def call(number: int) -> None:
             for _ in range(5):
-                answer = client.predict(MODEL, {"raw": rows_of(number)}).outputs["y"]
-                wrong.extend([number] * int((answer != number).sum()))
+                for answer in (
+                    client.predict(MODEL, {"raw": rows_of(number)}),
+                    stream.predict({"raw": rows_of(number)}),
+                ):
+                    wrong.extend([number] * int((answer.outputs["y"] != number).sum()))
 
         threads = [threading.Thread(target=call, args=(number,)) for number in range(10)]
         for thread in threads:

@@ -130,9 +130,10 @@ class Client:
             with client.stream("recommendation-v1") as stream, ThreadPoolExecutor(8) as threads:
                 answers = list(threads.map(lambda rows: stream.predict({"x": rows}), batches))
 
-        Answers come in the order of the questions, so a slow one keeps those behind it waiting; predictions that are to
-        overtake each other are calls, or go over streams of their own. The sidecar works on at most 32 of a stream at once. Nothing is tried
-        again by itself, and what ends the stream ends it for all who ask over it: they open another.
+        It pays where models take microseconds, from one asker on. It costs: answers come in the order of the questions,
+        so a slow one keeps those behind it waiting; the sidecar works on at most 32 of a stream at once, and does not
+        learn a single prediction's deadline; nothing is tried again; and what ends the stream ends it for all, who open
+        another.
 
         Args:
             model: its name.
