@@ -35,6 +35,7 @@ SUBJECTS = (
     "peers",
     "rollback",
     "swap",
+    "looking",
     "footprint",
     "growth",
 )

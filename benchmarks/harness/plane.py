@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--meters", action="store_true")
     parser.add_argument("--lanes", type=int, default=2)
     chosen = parser.parse_args()
-    sys.setswitchinterval(0.0005)  # as the sidecar
+    sys.setswitchinterval(0.0001)  # as the sidecar
     served = site_of(chosen.store)
     meters: Meters = Unmetered()
     if chosen.meters:

@@ -10,17 +10,14 @@ seen            the longest stall since then
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-TICK_S = 0.0002
 STEPS = ("verify", "load", "settle", "rehearse", "release")
 
 
@@ -68,57 +65,30 @@ class Ticking:
         return json.loads(line)
 
 
-class _Ticker(threading.Thread):
-    """Looks at the clock every fifth of a millisecond, and remembers the longest time for which it could not."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._longest = 0.0
-
-    def run(self) -> None:
-        # proc_pid_schedstat: nanoseconds on a core, and nanoseconds that it was ready to run and had none.
-        waits = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
-        while True:
-            before, waited = time.perf_counter(), _waited_s(waits)
-            time.sleep(TICK_S)
-            late = time.perf_counter() - before - TICK_S
-            self._longest = max(self._longest, late - (_waited_s(waits) - waited))
-
-    def reset(self) -> None:
-        time.sleep(10 * TICK_S)
-        self._longest = 0.0
-
-    def longest_ms(self) -> float:
-        time.sleep(10 * TICK_S)
-        return self._longest * 1e3
-
-
-def _waited_s(waits: int) -> float:
-    return int(os.pread(waits, 64, 0).split()[1]) / 1e9
-
-
 def main(store: str, model: str) -> None:
     """Do as told."""
+    from ticker import Longest, Ticker
+
     from model_sidecar.model.loaded import LoadedModel
     from model_sidecar.model.loader import load
     from model_sidecar.model.rehearsal import rehearse
     from model_sidecar.release.names import parse_model, parse_version
     from model_sidecar.store.versions import VersionStore
 
-    sys.setswitchinterval(0.0005)  # as the sidecar's
+    sys.setswitchinterval(0.0001)  # as the sidecar's
     versions = VersionStore(Path(store), allow_external_data=True)
-    ticker = _Ticker()
-    ticker.start()
+    longest = Longest.anew()
+    Ticker(longest).start()
 
     def swap(name: str) -> dict[str, dict[str, float]]:
         found = {}
 
         def step(called: str, act: Callable[[], Any]) -> Any:
-            ticker.reset()
+            longest.reset()
             began, worked = time.perf_counter(), time.thread_time()
             result = act()
             took_s, work_s = time.perf_counter() - began, time.thread_time() - worked
-            found[called] = {"s": took_s, "cpu_s": work_s, "stall_ms": ticker.longest_ms()}
+            found[called] = {"s": took_s, "cpu_s": work_s, "stall_ms": longest.ms()}
             return result
 
         verified = step("verify", lambda: versions.verify(parse_model(model), parse_version(name)))
@@ -136,9 +106,9 @@ def main(store: str, model: str) -> None:
             case "swap":
                 answer = swap(name)
             case "watch":
-                ticker.reset()
+                longest.reset()
             case "seen":
-                answer = ticker.longest_ms()
+                answer = longest.ms()
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,14 @@ READY_S = 30.0
 class RunningSidecar:
     """A `serve` process on a yard's store. Logs go to a file that a failing test shows."""
 
-    def __init__(self, yard: Yard, *options: str, model: str = MODEL, descriptors: int | None = None) -> None:
+    def __init__(
+        self,
+        yard: Yard,
+        *options: str,
+        model: str = MODEL,
+        descriptors: int | None = None,
+        program: Sequence[str] = ("-m", "model_sidecar"),
+    ) -> None:
         self.yard = yard
         self.model = model
         # Not below pytest's directories, whose names are longer than a socket's path may be.
@@ -37,6 +44,7 @@ class RunningSidecar:
         self.http_file = self.run_dir / "http"
         self.log = self.run_dir / "log"
         self._options = options
+        self._program = program  # what Python runs, or something that runs that
         # By a shell, since what this process allows itself less of, it could not have back.
         self._limit = ("bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "_") if descriptors else ()
         self.tcp = ""  # where a test had it listen too
@@ -48,7 +56,7 @@ class RunningSidecar:
             self.process = subprocess.Popen(
                 [
                     *self._limit,
-                    *(sys.executable, "-m", "model_sidecar", "serve"),
+                    *(sys.executable, *self._program, "serve"),
                     *("--store", str(self.yard.store), "--model", self.model, "--environment", PROD),
                     *("--data", self.data, "--control", self.control, "--poll-interval", "100ms"),
                     *self._options,

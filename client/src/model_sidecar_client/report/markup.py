@@ -33,6 +33,9 @@ def _child(child: object) -> str:
 
 
 def _text(value: object) -> str:
-    # What turns the direction of text, or is not seen, could make a name read as another.
-    seen = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(value))
-    return html.escape("".join(seen))
+    text = str(value)
+    if not text.isprintable():
+        # What turns the direction of text, or is not seen, could make a name read as another.
+        seen = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+        text = "".join(seen)
+    return html.escape(text)

@@ -175,20 +175,27 @@ def _metric_row(metric: Metric) -> Markup:
 
 
 def _streams(streams: Sequence[Stream], threshold: float) -> Markup:
+    # Most have none at all: what is drawn of so much evidence is drawn once.
+    drawn = {
+        evidence: (
+            tag("td", evidence_bar(evidence, threshold)),
+            tag("td", _power(evidence), css="number"),
+        )
+        for evidence in {each.evidence_log10 for each in streams}
+    }
     return _table(
         ("stream", "kind", "evidence", "", "shows", "rows"),
-        [_stream_row(each, threshold) for each in streams],
+        [_stream_row(each, *drawn[each.evidence_log10]) for each in streams],
     )
 
 
-def _stream_row(stream: Stream, threshold: float) -> Markup:
+def _stream_row(stream: Stream, *evidence: Markup) -> Markup:
     shows = f"{stream.direction} {stream.size:.1%}" if stream.direction else ""
     return tag(
         "tr",
         tag("th", stream.name, scope="row"),
         tag("td", stream.kind),
-        tag("td", evidence_bar(stream.evidence_log10, threshold)),
-        tag("td", _power(stream.evidence_log10), css="number"),
+        *evidence,
         tag("td", shows, " " if stream.alarm else None, badge("bad", "alarm") if stream.alarm else None),
         tag("td", f"{stream.rows:,}", css="number"),
     )

@@ -122,6 +122,20 @@ def weighted(logs: Floats, weights: NDArray[np.floating]) -> float:
     return float(np.logaddexp.reduce(logs[counted] + np.log(chosen))) - math.log(chosen.sum())
 
 
+def weighted_each(logs: Floats, weights: NDArray[np.floating], firsts: NDArray[np.intp]) -> Floats:
+    """(groups,) `weighted` of each group of cells; a group has those from its first one up to that of the next group."""
+    alone = np.full(len(firsts), -math.inf)
+    ends = np.append(firsts[1:], len(logs))
+    there = firsts < ends  # reduceat would give a group without cells the next one's first
+    starts = 2 * firsts[there]
+    sums = np.add.reduceat(weights.astype(np.float64).ravel(), starts) if len(starts) else np.zeros(0)
+    with np.errstate(divide="ignore"):  # what counts for nothing adds nothing
+        parts = np.where(weights > 0, logs + np.log(weights.astype(np.float64)), -np.inf).ravel()
+        means = (np.logaddexp.reduceat(parts, starts) if len(starts) else sums) - np.log(sums)
+    alone[there] = np.where(sums > 0, means, -np.inf)
+    return alone
+
+
 class RateDetector:
     """Whether a share of events has risen above `p0 + tolerance`. Not thread-safe.
 

@@ -73,6 +73,10 @@ class Bands:
         """How much memory they take."""
         return sum(getattr(self, name).nbytes for name in self.__slots__)
 
+    def firsts(self, streams: int) -> NDArray[np.intp]:
+        """(streams,) where the cells of each of so many streams begin: they stand in the streams' order."""
+        return np.searchsorted(self.stream, np.arange(streams))
+
     def events(self, counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(cells,) how many rows are in each cell's event, and (cells,) of how many."""
         upto = np.zeros(len(counts) + 1, dtype=np.int64)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model_sidecar.monitor.detectors.evidence import weighted
+from model_sidecar.monitor.detectors.evidence import weighted_each
 from model_sidecar.monitor.drift.bands import is_blind, margin, widened
 from model_sidecar.monitor.drift.drift_report import DriftBin, DriftStream, VersionDrift
 from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
@@ -45,11 +45,17 @@ class _Tip:
 def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
     """A version's drift at one moment."""
     watched, streams = watch.watched, watch.streams.streams
-    own = [_own_evidence(watch, evidence, at) for at in range(len(streams))]
-    tips = [_tip(watch, evidence, at) for at in range(len(streams))]
+    own = weighted_each(evidence.sides, evidence.weights, watch.bands.firsts(len(streams))).tolist()
+    hour = evidence.hour.tolist()
     alarm = evidence.alarm_since is not None
     top = max(range(len(streams)), key=own.__getitem__)
     speaks = alarm or own[top] >= _TELLING
+    # Where it points is asked of few: most streams have nothing to tell.
+    tips = {
+        at: _tip(watch, evidence, at)
+        for at, logarithm in enumerate(own)
+        if logarithm >= _TELLING or (speaks and at == top)
+    }
     rows = watched.baseline.rows if watched.baseline is not None else 0
     return VersionDrift(
         version=watched.version,
@@ -68,23 +74,17 @@ def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
                 name=each.name,
                 kind=each.kind,
                 baseline_rows=each.rows,
-                rows=int(evidence.hour[each.first : each.end].sum()),
+                rows=sum(hour[each.first : each.end]),
                 evidence_log10=_log10(own[at]),
                 direction=_direction(each, tips[at]) if own[at] >= _TELLING else "",
                 size=_size(tips[at], alarm=alarm) if own[at] >= _TELLING else 0.0,
                 alarm=alarm and (at == top or own[at] >= evidence.threshold),
-                bins=_bins(each, evidence.hour[each.first : each.end]),
+                bins=_bins(each, hour[each.first : each.end]),
             )
             for at, each in enumerate(streams)
         ),
         notes=_notes(watch),
     )
-
-
-def _own_evidence(watch: DriftWatch, evidence: Evidence, at: int) -> float:
-    """The logarithm of one stream's evidence, as if it were watched alone: the mean over its cells."""
-    cells = watch.bands.stream == at
-    return weighted(evidence.sides[cells], evidence.weights[cells])
 
 
 def _tip(watch: DriftWatch, evidence: Evidence, at: int) -> _Tip:
@@ -153,21 +153,21 @@ def _quiet(evidence: Evidence) -> str:
     return "no alarm; nothing to tell" if evidence.rows else "no rows yet"
 
 
-def _bins(stream: Stream, hour: NDArray[np.int64]) -> tuple[DriftBin, ...]:
-    rows = max(int(hour.sum()), 1)
+def _bins(stream: Stream, hour: Sequence[int]) -> tuple[DriftBin, ...]:
+    rows, was_rows = max(sum(hour), 1), max(stream.rows, 1)
     if stream.kind is StreamKind.CONSTANT:
-        share, was = hour.max() / rows, stream.reference[0] / max(stream.rows, 1)
+        share, was = max(hour) / rows, stream.reference[0] / was_rows
         return (
-            DriftBin(label="the most common answers", baseline_share=was, share=float(share)),
+            DriftBin(label="the most common answers", baseline_share=was, share=share),
             DriftBin(
                 label="others",
                 baseline_share=1 - was if stream.rows else 0.0,
-                share=float(hour.sum() / rows - share),
+                share=sum(hour) / rows - share,
             ),
         )
     return tuple(
-        DriftBin(label=label, baseline_share=reference / max(stream.rows, 1), share=count / rows)
-        for label, reference, count in zip(stream.labels, stream.reference, hour.tolist(), strict=True)
+        DriftBin(label=label, baseline_share=reference / was_rows, share=count / rows)
+        for label, reference, count in zip(stream.labels, stream.reference, hour, strict=True)
     )
 
 
