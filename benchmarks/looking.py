@@ -37,7 +37,7 @@ from model_sidecar.app.publish import PublishFacts, publish
 from model_sidecar.release.baseline import ENOUGH_ROWS
 from model_sidecar.release.names import ModelName, parse_version
 from model_sidecar.release.tensors import Datatype
-from model_sidecar_client import Client, Feedback, Operator
+from model_sidecar_client import Client, Feedback, Operator, UnavailableError
 
 PROGRAM = Path(__file__).with_name("harness") / "ticking_sidecar.py"
 FEATURES = 64
@@ -48,15 +48,14 @@ PREDICTIONS, ROWS, LABELS = 20, 256, 1_000
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 NOBODY = "nobody asks"
 STALL = Goal(1.0, at_most=True)
+_TRIES = 20
 SEEN_S = 3.0
 """The monitor works twice a second, and shows once: by then all predictions are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What asking so often has shown: the longest stall, as one that was worked through and by the clock alone, how long an answer
-    took, and what it cost the sidecar; in ms.
-    """
+    """What asking so often has shown, in ms: the longest stall that was worked through, and by the clock; an answer's time and cost."""
 
     stall_ms: float
     clock_ms: float
@@ -165,7 +164,13 @@ def used(client: Client, model: str) -> None:
             Feedback(prediction_id=f"{answer.prediction_id}#{row}", truth=int(truth))
             for row, truth in enumerate(truths[: LABELS // PREDICTIONS])
         ]
-    client.feedback_many(labels)
+    for _ in range(_TRIES):
+        try:
+            client.feedback_many(labels)
+            return
+        except UnavailableError:  # the log is behind: tell it again later, it says
+            time.sleep(0.5)
+    raise TimeoutError("the prediction log took no labels")
 
 
 def ways(operator: Operator, models: list[ModelName], port: int) -> Mapping[str, Callable[[], object]]:
@@ -173,7 +178,7 @@ def ways(operator: Operator, models: list[ModelName], port: int) -> Mapping[str,
 
     def page(path: str, **headers: str) -> bytes:
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the sidecar's own
             content: bytes = answer.read()
         assert content
         return content
@@ -217,8 +222,10 @@ def measure(*, fast: bool = False) -> Measured:
             Table("What an answer takes", ("asked for", "took, ms", "processor time, ms"), tuple(rows_of)),
         ),
         notes=(
-            "A thread that keeps the interpreter is asked for it after a tenth of a millisecond, and lets go of it where its call ends. "
-            "What is longer is one call, or several threads that were let in one after another.",
+            (
+                "A thread that keeps the interpreter is asked for it after a tenth of a millisecond, and lets go of it where its call "
+                "ends. What is longer is one call, or several threads that were let in one after another."
+            ),
         ),
     )
 

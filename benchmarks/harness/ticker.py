@@ -36,7 +36,7 @@ class Longest:
     def told(self, stall_s: float, *, worked_s: float) -> None:
         """The ticker's: there was a stall of so long, in which the process worked for so long."""
         for place, seconds in enumerate((stall_s, min(stall_s, worked_s))):
-            if seconds > self._longest[place]:
+            if seconds > self._longest[place]:  # noqa: PLR1730 - another store might undo whoever sets it to zero just now
                 self._longest[place] = seconds
 
     def reset(self) -> None:

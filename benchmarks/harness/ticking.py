@@ -18,6 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness.ticker import Longest, Ticker
+
 STEPS = ("verify", "load", "settle", "rehearse", "release")
 
 
@@ -67,8 +71,6 @@ class Ticking:
 
 def main(store: str, model: str) -> None:
     """Do as told."""
-    from ticker import Longest, Ticker
-
     from model_sidecar.model.loaded import LoadedModel
     from model_sidecar.model.loader import load
     from model_sidecar.model.rehearsal import rehearse

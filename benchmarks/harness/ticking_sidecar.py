@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ticker import Longest, Ticker
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from harness.ticker import Longest, Ticker
 from model_sidecar.app import endings
 from model_sidecar.cli.main import main
 

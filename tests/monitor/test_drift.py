@@ -127,6 +127,8 @@ def test_one_feature_that_moves_is_named_with_its_direction() -> None:
     assert 0.1 < stream.size < 0.6
     assert sum(each.share for each in stream.bins) == pytest.approx(1)
     assert sum(each.baseline_share for each in stream.bins) == pytest.approx(1)
+    assert len(stream.bins) == 10
+    assert [stream.bins[0], *stream.bins[1:]] == list(stream.bins)
     assert [each.name for each in seen.streams if each.alarm] == ["f7"]
 
 

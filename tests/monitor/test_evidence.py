@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_sidecar.monitor.detectors.evidence import BandDetector, RateDetector
+from model_sidecar.monitor.detectors.evidence import BandDetector, RateDetector, weighted, weighted_each
 
 
 def band(low: float, high: float) -> BandDetector:
@@ -98,3 +98,18 @@ def test_an_alarm_stays() -> None:
         detector.update(0, 1)
     assert detector.alarm
     assert detector.evidence_log10 < 2
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(*[st.floats(-50, 50)] * 2, *[st.sampled_from([0.0, 0.25, 1.0])] * 2)), min_size=1
+    )
+)
+def test_groups_at_once_are_as_each_by_itself(groups: list[list[tuple[float, float, float, float]]]) -> None:
+    """A group without cells, or of which nothing counts, has no evidence; the others have as much as they have alone."""
+    cells = np.array([cell for group in groups for cell in group]).reshape(-1, 4)
+    logs, weights = np.where(cells[:, 2:] > 0, cells[:, :2], -np.inf), cells[:, 2:].astype(np.float32)
+    ends = np.cumsum([len(group) for group in groups])
+    firsts = ends - [len(group) for group in groups]
+    alone = [weighted(logs[first:end], weights[first:end]) for first, end in zip(firsts, ends, strict=True)]
+    assert weighted_each(logs, weights, firsts).tolist() == pytest.approx(alone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -24,7 +25,9 @@ def filled(message: M, record: object) -> M:
         value = getattr(record, field.name, None)
         if value is None:
             continue
-        if isinstance(value, tuple | list):
+        if isinstance(value, int | float):
+            setattr(message, field.name, value)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
             there = getattr(message, field.name)
             for each in value:
                 if field.message_type is None:

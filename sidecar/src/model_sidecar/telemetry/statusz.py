@@ -80,21 +80,16 @@ class StatusPage:
         obstacles = self._readiness.obstacles()
         colour, title = self._worst()
         sidecar = self._sites[0].board.current().sidecar if self._sites else ""
-        body = tag(
-            "body",
+        header = tag(
+            "header",
+            tag("h1", "model-sidecar ", _badge(colour, title)),
             tag(
-                "header",
-                tag("h1", "model-sidecar ", _badge(colour, title)),
-                tag(
-                    "p",
-                    f"{sidecar} · version {self._software} · up {span((now - self._started).total_seconds())} · "
-                    f"as of {now:%Y-%m-%d %H:%M:%S} UTC",
-                    css="quiet",
-                ),
-                *(tag("p", each, css="notice bad") for each in obstacles),
+                "p",
+                f"{sidecar} · version {self._software} · up {span((now - self._started).total_seconds())} · "
+                f"as of {now:%Y-%m-%d %H:%M:%S} UTC",
+                css="quiet",
             ),
-            tag("main", *(self._site(served, now) for served in self._sites)),
-            self._footer(),
+            *(tag("p", each, css="notice bad") for each in obstacles),
         )
         head = tag(
             "head",
@@ -103,7 +98,11 @@ class StatusPage:
             tag("title", f"{title} · model-sidecar {sidecar}"),
             tag("style", self._style, STYLE),
         )
-        return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n".encode()
+        # In pieces: to join and to encode all of it at once would keep the interpreter for milliseconds.
+        pieces = [f'<!doctype html>\n<html lang="en">{head}<body>{header}<main>'.encode()]
+        pieces += [self._site(served, now).encode() for served in self._sites]
+        pieces.append(f"</main>{self._footer()}</body></html>\n".encode())
+        return b"".join(pieces)
 
     def _worst(self) -> tuple[str, str]:
         states = [served.board.current().state for served in self._sites]

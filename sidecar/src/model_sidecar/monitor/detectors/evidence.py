@@ -129,7 +129,7 @@ def weighted_each(logs: Floats, weights: NDArray[np.floating], firsts: NDArray[n
     there = firsts < ends  # reduceat would give a group without cells the next one's first
     starts = 2 * firsts[there]
     sums = np.add.reduceat(weights.astype(np.float64).ravel(), starts) if len(starts) else np.zeros(0)
-    with np.errstate(divide="ignore"):  # what counts for nothing adds nothing
+    with np.errstate(divide="ignore", invalid="ignore"):  # what counts for nothing adds nothing
         parts = np.where(weights > 0, logs + np.log(weights.astype(np.float64)), -np.inf).ravel()
         means = (np.logaddexp.reduceat(parts, starts) if len(starts) else sums) - np.log(sums)
     alone[there] = np.where(sums > 0, means, -np.inf)

@@ -10,7 +10,7 @@ import numpy as np
 
 from model_sidecar.monitor.detectors.evidence import weighted_each
 from model_sidecar.monitor.drift.bands import is_blind, margin, widened
-from model_sidecar.monitor.drift.drift_report import DriftBin, DriftStream, VersionDrift
+from model_sidecar.monitor.drift.drift_report import DriftBin, DriftBins, DriftStream, VersionDrift
 from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
 from model_sidecar.monitor.drift.streams import OUTPUT, Stream
 from model_sidecar.release.baseline import ENOUGH_ROWS, MAX_FEATURES, StreamKind
@@ -46,7 +46,7 @@ def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
     """A version's drift at one moment."""
     watched, streams = watch.watched, watch.streams.streams
     own = weighted_each(evidence.sides, evidence.weights, watch.bands.firsts(len(streams))).tolist()
-    hour = evidence.hour.tolist()
+    hour = tuple(evidence.hour.tolist())
     alarm = evidence.alarm_since is not None
     top = max(range(len(streams)), key=own.__getitem__)
     speaks = alarm or own[top] >= _TELLING
@@ -153,21 +153,18 @@ def _quiet(evidence: Evidence) -> str:
     return "no alarm; nothing to tell" if evidence.rows else "no rows yet"
 
 
-def _bins(stream: Stream, hour: Sequence[int]) -> tuple[DriftBin, ...]:
-    rows, was_rows = max(sum(hour), 1), max(stream.rows, 1)
-    if stream.kind is StreamKind.CONSTANT:
-        share, was = max(hour) / rows, stream.reference[0] / was_rows
-        return (
-            DriftBin(label="the most common answers", baseline_share=was, share=share),
-            DriftBin(
-                label="others",
-                baseline_share=1 - was if stream.rows else 0.0,
-                share=sum(hour) / rows - share,
-            ),
+def _bins(stream: Stream, hour: tuple[int, ...]) -> Sequence[DriftBin]:
+    if stream.kind is not StreamKind.CONSTANT:
+        return DriftBins(
+            labels=stream.labels, baseline=stream.reference, baseline_rows=stream.rows, hour=hour
         )
-    return tuple(
-        DriftBin(label=label, baseline_share=reference / was_rows, share=count / rows)
-        for label, reference, count in zip(stream.labels, stream.reference, hour, strict=True)
+    rows = max(sum(hour), 1)
+    share, was = max(hour) / rows, stream.reference[0] / max(stream.rows, 1)
+    return (
+        DriftBin(label="the most common answers", baseline_share=was, share=share),
+        DriftBin(
+            label="others", baseline_share=1 - was if stream.rows else 0.0, share=sum(hour) / rows - share
+        ),
     )
 
 
