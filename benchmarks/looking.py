@@ -138,6 +138,7 @@ def watched(count: int, *, baseline_rows: int) -> Iterator[Watched]:
             yard,
             *(option for model in models[1:] for option in ("--model", model)),
             *("--state-dir", str(yard.root / "state"), "--http", f"127.0.0.1:{port}"),
+            *("--poll-interval", "1s"),  # as it is by default
             program=(str(PROGRAM), str(stalls)),
         )
         stack.enter_context(sidecar).wait_answering()

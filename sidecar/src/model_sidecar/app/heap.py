@@ -1,8 +1,8 @@
 """What stays for as long as the process does, kept from the garbage collector.
 
-Python's collector looks at everything that there is, now and then, and lets nobody in meanwhile: 25 to 35 ms for the
-a million objects that imports alone make (measured; `benchmarks/looking.py`). Those of the start never become garbage, so it
-need not look at them again.
+Python's collector looks at everything that there is, now and then, and lets nobody in meanwhile: 23 to 37 ms for the sixty
+thousand objects that imports alone make, 1 to 3 ms without them (measured). They never become garbage, so it need not look at
+them again.
 """
 
 from __future__ import annotations
