@@ -45,7 +45,7 @@ LIMITS: Mapping[str, str] = {
     "looking": (
         "A look in pieces still waits its turn among whoever else wants the interpreter, and the garbage collector holds it whole: 1 to 3 ms for what eight models and their reports are made of, which is not frozen as what the start made is "
         "(that was 23 to 37 ms). Found on the way: a switch interval of 0.1 ms instead of 0.5 for as many requests, a report of drift that asked numpy four times for each of 200 streams, bins that nobody looked at. "
-        "Tried without gain: rarer collections of the oldest generation."
+        "Rarer collections of the oldest generation could not be told from these."
     ),
     "growth": (
         "A start reads what it remembers of each record, 20 µs a record, and without memory all records. To be flat, indices would have to be kept on disk and believed (ADR 4). A commit right behind another lists the ledger's folder, "
