@@ -50,7 +50,7 @@ NOBODY = "nobody asks"
 STALL = Goal(1.0, at_most=True)
 _TRIES = 20
 SEEN_S = 3.0
-"""The monitor works twice a second, and shows once: by then all predictions are counted."""
+"""The monitor works more often than once a second: by then all predictions are counted."""
 
 
 @dataclass(frozen=True, slots=True)
