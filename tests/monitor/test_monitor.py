@@ -151,6 +151,42 @@ def test_a_block_that_fills_is_taken_before_its_tick(monkeypatch: pytest.MonkeyP
     monitor.stop(timeout_s=WAIT_S)
 
 
+def test_what_an_intake_brings_that_fills_again_and_again_is_not_gathered_for_a_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Observers are shown sooner what would fill the memory: no more waits for them than about two blocks have."""
+    monkeypatch.setattr("model_sidecar.monitor.monitor.TICK_S", 3600.0)
+    monkeypatch.setattr("model_sidecar.monitor.monitor.BLOCK_ROWS", 10)
+    seen, model = Seen(), ComputedModel()
+    intake = Intake(rows=10)
+    monitor = Monitor(intake, recorders=[seen], observers=[seen])
+    monitor.start()
+    for noted in (6, 12):
+        for _ in range(6):
+            intake.note(note(model), 100)
+        until(lambda: rows(seen.recorded, model.version) == noted)  # noqa: B023 - it is over before the next
+    until(lambda: bool(seen.observed))
+    assert [len(readings.ids) for _, readings in seen.observed] == [12]
+    monitor.stop(timeout_s=WAIT_S)
+
+
+def test_numbers_and_labels_that_are_told_of_one_version_stay_apart() -> None:
+    """Nobody knows that version here: whether it says classes or values goes by each prediction, in one tick, too."""
+    intake, seen, version = Intake(), Seen(), Version("2024.01.10.prod")
+    monitor = Monitor(intake, recorders=[seen], observers=[seen])
+    nan = float("nan")
+    for said in (3.0, "cat", 4.0):
+        intake.tell([Told(ECHO, version, IDS.next(), said, nan)])
+    monitor.start()
+    monitor.stop(timeout_s=WAIT_S)
+    for shown in (seen.recorded, seen.observed):
+        found = {watched.roles.task: readings.prediction for watched, readings in shown}
+        assert {task: None if column is None else column.tolist() for task, column in found.items()} == {
+            "regression": [3.0, 4.0],
+            "classification": ["cat"],
+        }
+
+
 def test_an_answer_that_cannot_be_read_spoils_no_other(caplog: pytest.LogCaptureFixture) -> None:
     """What goes wrong with one version's notes is logged; the others are shown, and the thread goes on."""
     intake, seen = Intake(), Seen()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from model_sidecar.errors import UnavailableError
 from model_sidecar.monitor.log.feedback import Feedback, FeedbackOutcome
 from model_sidecar.monitor.log.prediction_log import WAITING_BYTES, WAITING_ROWS
 from model_sidecar.monitor.log.segments import Segments
+from model_sidecar.monitor.monitor import TICK_S
 from model_sidecar.monitor.prediction_ids import PredictionIds
 from model_sidecar.monitor.sampling import sampled
 
@@ -89,6 +90,37 @@ def test_long_labels_wait_within_so_many_bytes(held: threading.Event, tmp_path: 
         dropped = log.tallies.current().dropped.get(("log", SITE), 0)
         held.set()
         assert dropped >= 4
+
+
+def test_more_than_may_wait_is_kept_where_nothing_waits(tmp_path: Path) -> None:
+    """What comes at once, and is too much by itself, is written by a log that keeps up."""
+    with KeptLog(tmp_path / "log", limit=4 * WAITING_BYTES) as log:
+        for _ in range(2):
+            (large,) = log.predict("x" * WAITING_BYTES)
+            assert log.tell(large, "y") == "joined"
+        assert ("log", SITE) not in log.tallies.current().dropped
+
+
+def test_no_row_waits_longer_than_the_second_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever something was written before: with the monitor's tick, an answer is in the log within a second."""
+    waits: list[float] = []
+    wait_for = threading.Condition.wait_for
+
+    def noted(lock: threading.Condition, true: Callable[[], object], timeout: float | None = None) -> object:
+        if threading.current_thread().name == "prediction-log" and timeout is not None:
+            waits.append(timeout)
+        return wait_for(lock, true, timeout)
+
+    monkeypatch.setattr(threading.Condition, "wait_for", noted)
+    with KeptLog(tmp_path / "log") as log:
+        for _ in range(3):
+            (asked,) = log.predict(1.0)
+            assert log.tell(asked, 1.0) == "joined"
+            log.predict(1.0)
+    assert len(waits) >= 3
+    assert TICK_S + max(waits) < 1.0
 
 
 def test_feedback_that_piles_up_is_refused(held: threading.Event, tmp_path: Path) -> None:

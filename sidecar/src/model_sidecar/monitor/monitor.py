@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from model_sidecar.events import Event, Published, Released, Site, StandbyReady
-from model_sidecar.monitor.intake import Intake, Note, Told
+from model_sidecar.monitor.intake import BLOCK_ROWS, Intake, Note, Told
 from model_sidecar.monitor.pieces import Pieces, pieces_of
 from model_sidecar.monitor.prediction_ids import made_at_ms
 from model_sidecar.monitor.reading import (
@@ -174,7 +174,8 @@ class Monitor:
             self._work()
             for then in waiting:
                 _guarded("what waits for a record", then)
-            if stopping or worked - ticked >= TICK_S:
+            # Observers are shown sooner what would fill the memory: features are wide, and an intake that fills is taken often.
+            if stopping or worked - ticked >= TICK_S or self._read_this_tick.rows >= BLOCK_ROWS:
                 ticked = worked
                 self._tick()
             for key in released:

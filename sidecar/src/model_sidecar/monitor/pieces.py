@@ -13,8 +13,10 @@ from model_sidecar.monitor.intake import Note
 from model_sidecar.monitor.reading import NOTES_AT_ONCE
 from model_sidecar.monitor.readings import Readings, Watched, WatchedKey
 
-_Stretch = tuple[WatchedKey, str, int, tuple[bool, ...]]
-"""What is joined up: rows that have the same columns."""
+_Stretch = tuple[WatchedKey, str, str, int, tuple[bool, ...]]
+"""What is joined up: rows that have the same columns, and whose prediction is of the same kind.
+
+Of a version that only answers elsewhere one may tell numbers and another labels."""
 
 
 def pieces_of(notes: list[Note]) -> Iterator[list[Note]]:
@@ -39,20 +41,26 @@ def pieces_of(notes: list[Note]) -> Iterator[list[Note]]:
 
 
 class Pieces:
-    """Readings, until they are joined up: a call into numpy costs as much for a few rows as for some thousand."""
+    """Readings, until they are joined up: a call into numpy costs as much for a few rows as for some thousand.
+
+    Attributes:
+        rows: how many there are.
+    """
 
     def __init__(self) -> None:
+        self.rows = 0
         self._by_stretch: dict[_Stretch, tuple[Watched, list[Readings]]] = {}
 
     def add(self, watched: Watched, readings: Readings) -> None:
         """Keep them until `taken`."""
         there = tuple(each is None for each in (readings.prediction, readings.score, readings.confidence))
-        stretch = watched.key, readings.process, readings.features.shape[1], there
+        stretch = watched.key, watched.roles.task, readings.process, readings.features.shape[1], there
+        self.rows += len(readings.ids)
         self._by_stretch.setdefault(stretch, (watched, []))[1].append(readings)
 
     def taken(self) -> Iterator[tuple[Watched, Readings]]:
         """All that there are, joined up; none is there any more."""
-        by_stretch, self._by_stretch = self._by_stretch, {}
+        by_stretch, self._by_stretch, self.rows = self._by_stretch, {}, 0
         for watched, pieces in by_stretch.values():
             yield watched, joined_up(pieces)
 

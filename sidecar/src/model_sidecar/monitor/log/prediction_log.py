@@ -37,10 +37,9 @@ WAITING_BYTES = 32 << 20
 _ROW_BYTES = 64
 # After a failure; what comes meanwhile is dropped.
 _TRY_AGAIN_S = 5.0
-# A transaction costs some hundred microseconds, however few rows it has: what one tick of the monitor brings is gathered,
-# and without a hurry the next is no sooner than this.
+# A transaction costs some hundred microseconds, however few rows it has: what one work of the monitor brings is gathered.
+# No longer, whenever the last one was: an answer waits for the monitor's tick before.
 _GATHER_S = 0.05
-_WRITE_S = 0.7
 
 Task = Callable[[Segments], None]
 
@@ -165,7 +164,10 @@ class PredictionLog:
         )
         size = block.bytes
         with self._lock:
-            room = self._rows + len(block.ids) <= WAITING_ROWS and self._bytes + size <= WAITING_BYTES
+            # What is too much by itself, of wide features, is taken by a log that keeps up.
+            room = not self._rows or (
+                self._rows + len(block.ids) <= WAITING_ROWS and self._bytes + size <= WAITING_BYTES
+            )
             if room:
                 if not self._waiting:
                     self._lock.notify()
@@ -194,13 +196,10 @@ class PredictionLog:
                 self._first(self._segments)
         except Exception as error:  # noqa: BLE001 - whatever is the matter, what comes now is tried
             self._complain(error)
-        not_before = 0.0
         while True:
             with self._lock:
                 self._lock.wait_for(lambda: self._stopping or self._waiting)
-                pause_s = max(_GATHER_S, not_before - time.monotonic())
-                self._lock.wait_for(lambda: self._stopping or self._hurry, pause_s)
-                not_before = time.monotonic() + _WRITE_S
+                self._lock.wait_for(lambda: self._stopping or self._hurry, _GATHER_S)
                 self._hurry = False
                 waiting, self._waiting = self._waiting, deque()
                 self._rows = self._bytes = 0
