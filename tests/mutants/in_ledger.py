@@ -83,7 +83,7 @@ MUTANTS = (
         name="others-records-taken-for-own",
         why="The same, where a sidecar has recorded before: what another one recorded since is not on the disk by that.",
         file="ledger/file_backend.py",
-        find="self._settled != (generation - 1, before.device, before.inode)",
+        find="self._settled != (generation - 1, before)",
         replace="self._settled is None",
         tests=("power_loss/test_power_loss.py::test_a_record_does_not_outlive_anothers_that_it_stands_upon",),
     ),

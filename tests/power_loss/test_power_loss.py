@@ -15,7 +15,7 @@ from support.power_cuts import OPERATIONS, cut_power, workplace, write_version
 from support.power_loss import KINDS, RecordingDisk
 from support.versions import NAME, VERSION
 
-from model_sidecar.disk.steps import sync_directory
+from model_sidecar.disk.steps import sync_directory, write_file
 from model_sidecar.errors import Reason, RefusedError
 from model_sidecar.ledger.pending import PendingFile
 from model_sidecar.store.versions import VersionStore
@@ -130,6 +130,33 @@ def test_a_record_does_not_outlive_anothers_that_it_stands_upon(place: Path) -> 
     found = set()
     for cut in range(killed, len(disk.trace.steps) + 1):
         for number in range(4):
+            state = disk.trace.state(cut=cut, kind="subset", chance=random.Random(number))
+            state.lay(place / "after")
+            head = Registry(place / "after", make=False).open().refresh()
+            assert head is not None
+            found.add(head.generation)
+            shutil.rmtree(place / "after")
+    assert found == {1, 2, 3}
+
+
+def test_a_record_does_not_outlive_one_that_somebody_has_put_back(place: Path) -> None:
+    """Who has recorded before has synced the names as he left them; what has come into their place since, he waits for."""
+    registry = Registry(place / "store")
+    disk = RecordingDisk(registry.model_directory.parent)
+    running = registry.open(disk=disk, face_disk=disk)
+    commit(running, A)
+    commit(running, B)
+    disk.rest()
+    newest, left = registry.slot(2), registry.ledger_directory.stat()
+    content = newest.read_bytes()
+    while registry.ledger_directory.stat().st_mtime_ns == left.st_mtime_ns:  # its clock may tick coarsely
+        disk.unlink(newest)
+        write_file(disk, newest, [content])
+    put_back = len(disk.trace.steps)
+    commit(running, A)
+    found = set()
+    for cut in range(put_back, len(disk.trace.steps) + 1):
+        for number in range(8):
             state = disk.trace.state(cut=cut, kind="subset", chance=random.Random(number))
             state.lay(place / "after")
             head = Registry(place / "after", make=False).open().refresh()

@@ -59,8 +59,9 @@ class FileBackend:
         self._unsupported = False
         self._seen = False
         self._swept = False
-        # Which generation was the last to be recorded here, in which directory: its name and all before it are durable.
-        self._settled: tuple[int, int, int] | None = None
+        # Which generation was the last to be recorded here, and how that left the directory: as long as it is like this,
+        # all names in it up to that one are durable.
+        self._settled: tuple[int, State] | None = None
 
     def read(self, generation: int) -> bytes | None:
         """See `Backend.read`. A directory that was there and is not any more is an error, not an empty ledger."""
@@ -74,7 +75,6 @@ class FileBackend:
             if path.name == RECORD:
                 raise _unfit(path.parent, f"it is a directory without {RECORD}") from error
             if self._seen and not self._is_directory(self._directory):
-                self._settled = None  # the next one in its place may get its number
                 raise StoreError(f"{self._directory} has gone: is the store still mounted?") from error
             return None
         except OSError as error:
@@ -94,7 +94,7 @@ class FileBackend:
         before = self._state_shown()
         try:
             filling, now_s = self._lay(temporary, content)
-            if before is None or self._settled != (generation - 1, before.device, before.inode):
+            if before is None or self._settled != (generation - 1, before):
                 self._secure_earlier()
             self._settled = None
             self._move(filling, temporary, generation, content)
@@ -103,7 +103,7 @@ class FileBackend:
         self._seen = True
         after = self._state_shown()
         if after is not None:
-            self._settled = generation, after.device, after.inode
+            self._settled = generation, after
         self._wholeness.wrote(before=before, after=after)
         if not self._swept:
             self._swept = True
