@@ -13,6 +13,7 @@ from support.rpc_models import ComputedModel
 from support.rpc_plane import ECHO
 
 from model_sidecar.events import Released
+from model_sidecar.monitor import pieces
 from model_sidecar.monitor.intake import BLOCK_ROWS, Intake, Note, Told
 from model_sidecar.monitor.monitor import Monitor
 from model_sidecar.monitor.prediction_ids import PredictionIds, parse_prediction_id
@@ -185,6 +186,32 @@ def test_numbers_and_labels_that_are_told_of_one_version_stay_apart() -> None:
             "regression": [3.0, 4.0],
             "classification": ["cat"],
         }
+
+
+def test_a_work_that_fails_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No memory to join up what was read: that is logged and lost, and whoever waits is called; then all goes on."""
+    intake, seen, model = Intake(), Seen(), ComputedModel()
+    monitor = Monitor(intake, recorders=[seen], observers=[seen])
+    join, called = pieces.joined_up, threading.Event()
+
+    def full(_: Sequence[Readings]) -> Readings:
+        monkeypatch.setattr(pieces, "joined_up", join)
+        raise MemoryError
+
+    monkeypatch.setattr(pieces, "joined_up", full)
+    monitor.start()
+    first = note(model)
+    intake.note(first, 100)
+    parsed = parse_prediction_id(first.prediction_id)
+    assert parsed is not None
+    monitor.once_recorded(parsed.id, called.set)
+    assert called.wait(WAIT_S)
+    intake.note(note(model), 100)
+    monitor.stop(timeout_s=WAIT_S)
+    assert rows(seen.recorded, model.version) == rows(seen.observed, model.version) == 1
+    assert "the monitor's work failed" in caplog.text
 
 
 def test_an_answer_that_cannot_be_read_spoils_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -171,13 +171,13 @@ class Monitor:
                 waiting, self._waiting = self._waiting, []
                 released, self._released = self._released, set()
             worked = time.monotonic()
-            self._work()
+            _guarded("the monitor's work", self._work)
             for then in waiting:
                 _guarded("what waits for a record", then)
             # Observers are shown sooner what would fill the memory: features are wide, and an intake that fills is taken often.
             if stopping or worked - ticked >= TICK_S or self._read_this_tick.rows >= BLOCK_ROWS:
                 ticked = worked
-                self._tick()
+                _guarded("the monitor's tick", self._tick)
             for key in released:
                 self._sheets.pop(key, None)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-_NUMBER = re.compile(r"[-_][0-9]+( \(\w+\))?$")
-"""What Python, and a pool, put behind the name that all of a kind have."""
+_NUMBER = re.compile(r"((?<=^Thread)|(?<=^Dummy))-[0-9]+( \(.*\))?$|_[0-9]+$")
+"""What Python, and a pool, put behind the name that all of a kind have; `-2` may well be a model's own."""
 
 
 class ThreadsCollector:
