@@ -427,8 +427,10 @@ def test_a_refused_edit_is_reported_once(running: Running) -> None:
         running.manager.sighted(running.source.look())
     running.deploy(B)  # ends the wait: everything before it has been dealt with
 
-    refused = [event for event in list(running.events.queue) if isinstance(event, Refused)]
-    assert len(refused) == 1
+    # Who looks between the file's truncation and its writing tells of an empty pointer, too: that is another edit.
+    refused = [event.reason for event in list(running.events.queue) if isinstance(event, Refused)]
+    assert refused.count(Reason.VERSION_NOT_FOUND) == 1
+    assert set(refused) <= {Reason.VERSION_NOT_FOUND, Reason.POINTER_INVALID}
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b"{", b'{"version": "yesterday"}'])
