@@ -35,15 +35,15 @@ LIMITS: Mapping[str, str] = {
         "Its two instances use both cores, as our lanes do. Our rollback is bound by the record's way to the disk, a reload by the file's size."
     ),
     "rollback": (
-        "Before the first answer a record is on the disk for good: seven fsyncs and renames, each half a millisecond alone and several beside other work, about half of the time; the rest are seven hand-overs between threads that share the "
-        "interpreter with the caller's requests. Skipping syncs of directories that have not changed gained 5 % and was left out (ADR 12). On tmpfs the best was 4.3 ms."
+        "Before the first answer a record is on the disk for good: six fsyncs, each half a millisecond alone and several beside other work, about half of the time; the rest are seven hand-overs between threads that share the "
+        "interpreter with the caller's requests. Skipping syncs of directories that have not changed gained 5 % and was left out; looking at the store once for an order instead of twice, and one fsync fewer, gained nothing that could be told from noise (ADR 12). The same run varies between 8 and 15 ms with what else this machine's host does. On tmpfs the best was 4.3 ms."
     ),
     "swap": (
         "2,000 small weights are released by as many destructors under the interpreter's lock: neither allocator settings nor huge pages move that. Weights published apart are page cache, whose mappings are taken down page by page. "
         "What a caller's p99 shows beyond the other process's is that release."
     ),
     "looking": (
-        "A look in pieces still waits its turn among whoever else wants the interpreter, and the garbage collector holds it whole: 1 to 3 ms for what eight models and their reports are made of, which is not frozen as what the start made is "
+        "A look in pieces still waits its turn among whoever else wants the interpreter, and the garbage collector holds it whole: 1 to 5 ms for what eight models and their reports are made of, which is not frozen as what the start made is "
         "(that was 23 to 37 ms). Found on the way: a switch interval of 0.1 ms instead of 0.5 for as many requests, a report of drift that asked numpy four times for each of 200 streams, bins that nobody looked at. "
         "Rarer collections of the oldest generation could not be told from these."
     ),

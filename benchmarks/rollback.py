@@ -36,7 +36,8 @@ P50_MS, P99_MS, EDITED_MS, TIMES = 5.0, 25.0, 10.0, 20.0
 
 Taken = list[float]
 _WAITS = (
-    "Before the first answer a record waits for the disk seven times: its file, its name, and the names above it. "
+    "Before the first answer a record waits for the disk six times: its file, its name, and the names above it; "
+    "once more where another process wrote the one before. "
     "The pointer's two come after, and before the call's own answer."
 )
 

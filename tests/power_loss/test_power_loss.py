@@ -111,6 +111,20 @@ def test_a_record_does_not_outlive_the_one_it_stands_upon(place: Path) -> None:
     assert found == {2, 3}, "the first one is there, for the second one's writer has waited for it"
 
 
+def heads_after_a_cut(disk: RecordingDisk, place: Path, *, since: int) -> set[int]:
+    """The generations that ledgers end with, each whole, that a power cut at some step from there on leaves."""
+    found = set()
+    for cut in range(since, len(disk.trace.steps) + 1):
+        for number in range(8):
+            state = disk.trace.state(cut=cut, kind="subset", chance=random.Random(number))
+            state.lay(place / "after")
+            head = Registry(place / "after", make=False).open().refresh()
+            assert head is not None
+            found.add(head.generation)
+            shutil.rmtree(place / "after")
+    return found
+
+
 def test_a_record_does_not_outlive_anothers_that_it_stands_upon(place: Path) -> None:
     """Who has recorded before has synced his own names; those of another, who was killed, he waits for."""
     registry = Registry(place / "store")
@@ -127,16 +141,7 @@ def test_a_record_does_not_outlive_anothers_that_it_stands_upon(place: Path) -> 
     disk.kill(after_calls=None)
     killed = len(disk.trace.steps)
     commit(running, A)
-    found = set()
-    for cut in range(killed, len(disk.trace.steps) + 1):
-        for number in range(4):
-            state = disk.trace.state(cut=cut, kind="subset", chance=random.Random(number))
-            state.lay(place / "after")
-            head = Registry(place / "after", make=False).open().refresh()
-            assert head is not None
-            found.add(head.generation)
-            shutil.rmtree(place / "after")
-    assert found == {1, 2, 3}
+    assert heads_after_a_cut(disk, place, since=killed) == {1, 2, 3}
 
 
 def test_a_record_does_not_outlive_one_that_somebody_has_put_back(place: Path) -> None:
@@ -154,16 +159,7 @@ def test_a_record_does_not_outlive_one_that_somebody_has_put_back(place: Path) -
         write_file(disk, newest, [content])
     put_back = len(disk.trace.steps)
     commit(running, A)
-    found = set()
-    for cut in range(put_back, len(disk.trace.steps) + 1):
-        for number in range(8):
-            state = disk.trace.state(cut=cut, kind="subset", chance=random.Random(number))
-            state.lay(place / "after")
-            head = Registry(place / "after", make=False).open().refresh()
-            assert head is not None
-            found.add(head.generation)
-            shutil.rmtree(place / "after")
-    assert found == {1, 2, 3}
+    assert heads_after_a_cut(disk, place, since=put_back) == {1, 2, 3}
 
 
 def test_a_rollback_that_waits_to_be_recorded_stands(place: Path) -> None:
