@@ -161,6 +161,11 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether this is such a name: a file that is still being written, or was given up."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
 def discard(disk: Disk, name: Path | str, *, dir_fd: int | None = None) -> None:
     """Remove a temporary file, or a temporary directory with all that is in it, or leave it to a later sweep."""
     with contextlib.suppress(OSError):

@@ -62,6 +62,8 @@ class FileBackend:
         # Which generation was the last to be recorded here, and how that left the directory: as long as it is like this,
         # all names in it up to that one are durable.
         self._settled: tuple[int, State] | None = None
+        # Names of the first so many records, all of which the last listing had.
+        self._familiar: set[str] = set()
 
     def read(self, generation: int) -> bytes | None:
         """See `Backend.read`. A directory that was there and is not any more is an error, not an empty ledger."""
@@ -192,10 +194,14 @@ class FileBackend:
             listed = set()
         except OSError as error:
             raise store_error(error, self._directory, doing="list") from error
-        for generation in range(1, head + 1):
+        familiar = self._familiar if self._familiar <= listed else set()
+        for generation in range(len(familiar) + 1, head + 1):
+            name = _file_name(generation)
             # A mount may show an old listing, without a record that another host has just written: reading it decides.
-            if _file_name(generation) not in listed and self.read(generation) is None:
+            if name not in listed and self.read(generation) is None:
                 return generation
+            familiar.add(name)
+        self._familiar = familiar
         return None
 
     def _state(self) -> State | None:

@@ -22,11 +22,21 @@ from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.stage import Model, Residents, Stage
 
 
+# What follows a publication would take the interpreter from those that it is for: about one answer's time is theirs first.
+_ANSWERS_FIRST_S = 0.001
+
+
 @dataclass(frozen=True, slots=True)
-class _Unshown:
-    """A commit that the pointer does not show yet, and whether there is little time for that."""
+class _Entered:
+    """A commit that nobody was told of and the pointer does not show: both wait until its version answers.
+
+    Attributes:
+        told: the news of it; None where it was told before.
+        urgent: whether there is little time for the pointer.
+    """
 
     commit: Commit
+    told: Committed | None
     urgent: bool
 
 
@@ -52,7 +62,7 @@ class Flip:
         self._janitor = janitor
         self._on_event = on_event
         self._candidate: Preparation | None = None
-        self._unshown: _Unshown | None = None
+        self._entered: _Entered | None = None
         self._shown_at = float("-inf")
 
     @property
@@ -116,13 +126,12 @@ class Flip:
         received: Reception | None = None,
         urgent: bool = False,
     ) -> Commit:
-        """Write the record, on top of this head only; errors are the ledger's. The pointer shows it after `publish`."""
+        """Write the record, on top of this head only; errors are the ledger's. `publish`, which must follow, tells of it."""
         known = self._ledger.recorded_manifest(intent.version) is not None
         commit = self._scribe.enter(
             intent, expected_generation=base_generation, received=received, urgent=urgent
         )
-        self._unshown = _Unshown(commit, urgent=urgent)
-        self._tell_committed(commit, trigger=trigger, back=known)
+        self._entered = _Entered(commit, self._committed(commit, trigger=trigger, back=known), urgent=urgent)
         return commit
 
     def commit_late(self, record: Record) -> Record:
@@ -143,54 +152,62 @@ class Flip:
                 intent = replace(intent, request_id=f"emergency-{digest_of(encode(record))[-32:]}")
             commit = self._scribe.enter(intent, expected_generation=head.generation)
             self._show(commit)
-        self._tell_committed(commit, trigger="operator", back=True)
+        self._tell(self._committed(commit, trigger="operator", back=True))
         return commit.record
 
     def _show(self, commit: Commit, *, urgent: bool = False) -> None:
         self._scribe.show(commit, urgent=urgent)
         self._shown_at = time.monotonic()
 
-    def _tell_committed(self, commit: Commit, *, trigger: str, back: bool) -> None:
+    def _committed(self, commit: Commit, *, trigger: str, back: bool) -> Committed | None:
         if commit.replayed:
-            return
+            return None
         record = commit.record
-        self._on_event(
-            Committed(
-                self._site,
-                generation=record.generation,
-                version=record.version,
-                action=record.action.value,
-                trigger=trigger,
-                actor=record.actor.id,
-                reason=record.reason,
-                back=back,
-            )
+        return Committed(
+            self._site,
+            generation=record.generation,
+            version=record.version,
+            action=record.action.value,
+            trigger=trigger,
+            actor=record.actor.id,
+            reason=record.reason,
+            back=back,
         )
 
+    def _tell(self, news: Committed | None) -> None:
+        if news is not None:
+            self._on_event(news)
+
     def publish(self, ready: Preparation, *, generation: int | None, since: float) -> None:
-        """Let this model answer, under this generation, and then let the pointer show what was committed for it.
+        """Let this model answer, under this generation, and then tell of what was committed for it and let the pointer show it.
 
-        `since` is when it was first asked for, monotonic seconds. What is recorded is durable, and what answers does not
-        wait for the pointer, which costs as much again as the record; whoever gave the order does.
+        `since` is when it was first asked for, monotonic seconds. What is recorded is durable, and what answers waits
+        neither for those who are told nor for the pointer, which costs as much again as the record; whoever gave the
+        order does.
         """
-        self._publish(ready, generation=generation, since=since)
-        unshown, self._unshown = self._unshown, None
-        if unshown is not None:
-            self._show(unshown.commit, urgent=unshown.urgent)
+        entered, self._entered = self._entered, None
+        self._publish(ready, generation=generation, since=since, told=entered.told if entered else None)
+        if entered is not None:
+            self._show(entered.commit, urgent=entered.urgent)
 
-    def _publish(self, ready: Preparation, *, generation: int | None, since: float) -> None:
+    def _publish(
+        self, ready: Preparation, *, generation: int | None, since: float, told: Committed | None
+    ) -> None:
         model, before = ready.model, self._stage.residents()
         if self._candidate is not None and self._candidate.model is model:
             self._candidate = None
         if before.live is model:
             self._stage.restate(generation=generation)
+            self._tell(told)
             self._on_event(Restated(self._site, model.version, model.manifest.digest, generation))
             return
         swapping = time.monotonic()
         self._stage.publish(model, generation=generation)
         now = time.monotonic()
+        time.sleep(_ANSWERS_FIRST_S)
         # Publish before the event: a listener that asks the stage must find what it was told.
         after = self._stage.residents()
+        self._tell(told)
         self._on_event(
             Published(
                 self._site,

@@ -8,27 +8,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 from watchdog.events import (
-    EVENT_TYPE_CLOSED,
-    EVENT_TYPE_CREATED,
     EVENT_TYPE_DELETED,
-    EVENT_TYPE_MODIFIED,
     EVENT_TYPE_MOVED,
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
     FileSystemEvent,
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
+from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
+
+from model_sidecar.disk.steps import is_temporary
 
 log = logging.getLogger(__name__)
 
-# Not "opened" and "closed without writing": our own look would cause the next one.
-_NEWS = frozenset(
-    {EVENT_TYPE_CREATED, EVENT_TYPE_DELETED, EVENT_TYPE_MODIFIED, EVENT_TYPE_MOVED, EVENT_TYPE_CLOSED}
-)
+# The kernel is asked for these and no others: each event costs three threads of watchdog's some Python, and all that an
+# order opens, reads, writes and syncs before its version answers would make some thirty. A file that is written in place
+# is news when it is closed.
+_NEWS: list[type[FileSystemEvent]] = [
+    *(FileCreatedEvent, FileClosedEvent, FileMovedEvent, FileDeletedEvent),
+    *(DirCreatedEvent, DirMovedEvent, DirDeletedEvent),
+]
 
 
 class Watch(FileSystemEventHandler):
-    """Calls `wake` when something changes near the pointer.
+    """Calls `wake` when something changes near the pointer, but for files on their way to a name (`disk.steps`).
 
     The *directory* is watched, never the file: a rename into place and a ConfigMap's swap of `..data` change the
     directory, and a watch on the file would stay with the old one. A directory that is deleted and made again leaves
@@ -71,7 +81,8 @@ class Watch(FileSystemEventHandler):
             and (path := Path(os.fsdecode(event.src_path))) in self._directories
         ):
             self._deleted.add(path)
-        if event.event_type in _NEWS:
+        shown = event.dest_path if event.event_type == EVENT_TYPE_MOVED else event.src_path
+        if not is_temporary(Path(os.fsdecode(shown))):
             self._wake()
 
     def _renew(self, directory: Path) -> None:
@@ -88,11 +99,14 @@ class Watch(FileSystemEventHandler):
             self._running().unschedule(known[1])
             known = None
         if known is None and identity is not None:
-            watch = self._running().schedule(self, str(directory), recursive=False)
+            watch = self._running().schedule(self, str(directory), event_filter=_NEWS)
             self._watches[directory] = (identity, watch)
 
     def _running(self) -> BaseObserver:
         if self._observer is None:
+            # It would hold back half of a rename for half a second where it reads both halves apart, and all that comes
+            # behind it. To us either half is news.
+            InotifyMoveEventGrouper.delay = 0.0
             self._observer = Observer()
             self._observer.start()
         return self._observer
