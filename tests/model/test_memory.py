@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import platform
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from support import models
 from support.candidates import Candidates
 from support.memory import resident_bytes
 
-from model_sidecar.model.memory import onto_huge_pages
+from model_sidecar.model.memory import MappedFiles, onto_huge_pages
 
 MIB = 1 << 20
 needs_collapse = pytest.mark.skipif(
@@ -63,3 +64,36 @@ def test_memory_that_is_reserved_and_not_used_is_not_filled() -> None:
         onto_huge_pages()
 
         assert resident_bytes() < before + 64 * MIB
+
+
+def resident_of(path: Path) -> int:
+    """How much of a mapped file is in this process."""
+    blocks = Path("/proc/self/smaps").read_text().split("\n")
+    at = next(number for number, line in enumerate(blocks) if str(path) in line)
+    return next(int(line.split()[1]) << 10 for line in blocks[at:] if line.startswith("Rss:"))
+
+
+def test_mapped_weights_are_out_of_the_process_before_their_session_goes(tmp_path: Path) -> None:
+    """So that its destructor finds nothing to take down; the file has lost its name, and whoever reads on reads the same."""
+    path = tmp_path / "weights.bin"
+    content = np.random.default_rng(0).bytes(4 * MIB)
+    path.write_bytes(content)
+    held = MappedFiles([path])
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        path.unlink()
+        assert mapped[:] == content
+        assert resident_of(path) == 4 * MIB
+        with held:
+            assert resident_of(path) == 0
+        assert mapped[:] == content
+
+
+def test_a_file_that_is_not_there_holds_no_other_open(tmp_path: Path) -> None:
+    """Nor does one that was let go."""
+    (tmp_path / "there").write_bytes(b"x")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        MappedFiles([tmp_path / "there", tmp_path / "not there"])
+    with MappedFiles([tmp_path / "there"]):
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert len(os.listdir("/proc/self/fd")) == before

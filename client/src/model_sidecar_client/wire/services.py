@@ -6,7 +6,7 @@ channel or server, for grpcio uses the same method names in both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,9 +43,15 @@ def service_of(method: str, services: Sequence[str]) -> str:
     return services[0]
 
 
-def handler(service: str, implementation: object) -> grpc.GenericRpcHandler:
-    """A server's handler for every method that `implementation` has; grpc answers UNIMPLEMENTED to the others."""
+def handler(
+    service: str, implementation: object, *, serializers: Mapping[str, Callable[[Any], bytes]] | None = None
+) -> grpc.GenericRpcHandler:
+    """A server's handler for every method that `implementation` has; grpc answers UNIMPLEMENTED to the others.
+
+    `serializers` are those of methods whose answers are not to be serialized in one go.
+    """
     methods = {}
+    own = serializers or {}
     for method in pool().FindServiceByName(service).methods:
         function = getattr(implementation, method.name, None)
         if function is None:
@@ -53,7 +59,9 @@ def handler(service: str, implementation: object) -> grpc.GenericRpcHandler:
         request, response = _classes(method)
         make = getattr(grpc, f"{_kind(method)}_rpc_method_handler")
         methods[method.name] = make(
-            function, request_deserializer=request.FromString, response_serializer=response.SerializeToString
+            function,
+            request_deserializer=request.FromString,
+            response_serializer=own.get(method.name, response.SerializeToString),
         )
     return grpc.method_handlers_generic_handler(service, methods)
 

@@ -15,7 +15,7 @@ from model_sidecar.errors import DeadlineOverError, InferenceFailedError, Invali
 from model_sidecar.model.brake import Brake
 from model_sidecar.model.execution import Batching
 from model_sidecar.model.graph import Graph
-from model_sidecar.model.memory import HUGE, give_back, onto_huge_pages
+from model_sidecar.model.memory import HUGE, MappedFiles, give_back, onto_huge_pages
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
@@ -51,6 +51,7 @@ class LoadedModel:
         preprocessing: Graph | None,
         baseline: Baseline | None = None,
         heaviest: int = 0,
+        mapped: MappedFiles | None = None,
     ) -> None:
         self.model = model
         self.version = version
@@ -62,6 +63,7 @@ class LoadedModel:
         self.warm_bytes = 0
         self.batching: Batching | None = None
         self._heaviest = heaviest
+        self._mapped = mapped or MappedFiles()
         self._graph = graph
         self._preprocessing = preprocessing
         self._outputs = tuple(spec.name for spec in signature.outputs)
@@ -125,9 +127,10 @@ class LoadedModel:
         The GIL is held for the session's destructor: milliseconds, some 15 for thousands of weights, 45 for half a gigabyte of
         large ones that `settle` was not called for, or could do nothing for.
         """
-        self._graph.close()
-        if self._preprocessing is not None:
-            self._preprocessing.close()
+        with self._mapped:
+            self._graph.close()
+            if self._preprocessing is not None:
+                self._preprocessing.close()
         give_back()
 
     def _braked(self, inputs: Arrays, wanted: Sequence[str], brake: Brake | None) -> dict[str, NDArray[Any]]:

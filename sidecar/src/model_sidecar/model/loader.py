@@ -14,7 +14,7 @@ from model_sidecar.model.anatomy import Anatomy, dissect
 from model_sidecar.model.baselines import baseline_of_version
 from model_sidecar.model.graph import Graph
 from model_sidecar.model.loaded import LoadedModel
-from model_sidecar.model.memory import give_back
+from model_sidecar.model.memory import MappedFiles, give_back
 from model_sidecar.model.signature import check_promise, joined
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.manifest import MODEL, PREPROCESSING
@@ -45,8 +45,9 @@ def load(
         name: dissect(verified.files[name]) for name in (MODEL, PREPROCESSING) if name in verified.files
     }
     graphs: dict[str, Graph] = {}
+    mapped = MappedFiles()
     try:
-        with _paths(verified, anatomies, allowed=allow_external_data, scratch=scratch) as paths:
+        with _paths(verified, anatomies, allowed=allow_external_data, scratch=scratch) as (paths, mapped):
             for name, path in paths.items():
                 graphs[name] = Graph(
                     path,
@@ -63,8 +64,9 @@ def load(
         check_promise(verified.manifest.signature, signature)
     except BaseException:
         # The traceback keeps this frame, and so the sessions, for as long as somebody looks at the error.
-        for each in graphs.values():
-            each.close()
+        with mapped:
+            for each in graphs.values():
+                each.close()
         give_back()
         raise
     return LoadedModel(
@@ -76,6 +78,7 @@ def load(
         preprocessing=preprocessing,
         baseline=_baseline(verified),
         heaviest=max(anatomy.heaviest for anatomy in anatomies.values()),
+        mapped=mapped,
     )
 
 
@@ -91,20 +94,22 @@ def _baseline(verified: VerifiedVersion) -> Baseline | None:
 @contextmanager
 def _paths(
     verified: VerifiedVersion, anatomies: Mapping[str, Anatomy], *, allowed: bool, scratch: Path | None
-) -> Iterator[dict[str, str]]:
-    """Where the ONNX files can be opened, with their external data beside them if they have any."""
+) -> Iterator[tuple[dict[str, str], MappedFiles]]:
+    """Where the ONNX files can be opened, with their external data beside them if they have any, and that data, held open."""
     locations = {name: anatomy.external_locations for name, anatomy in anatomies.items()}
     for name, external in locations.items():
         _check_external(name, external, verified, allowed=allowed)
     if not any(locations.values()):
-        yield {name: verified.files[name].path for name in anatomies}
+        yield {name: verified.files[name].path for name in anatomies}, MappedFiles()
         return
     try:
         # Only the owner can enter it (0700), and it is gone once the sessions have the files open.
         with tempfile.TemporaryDirectory(prefix="model-sidecar-", dir=scratch) as directory:
-            for name in {*anatomies, *(each for external in locations.values() for each in external)}:
+            data = {each for external in locations.values() for each in external}
+            for name in {*anatomies, *data}:
                 shutil.copyfile(verified.files[name].path, Path(directory, name))
-            yield {name: str(Path(directory, name)) for name in anatomies}
+            mapped = MappedFiles(Path(directory, name) for name in data)
+            yield {name: str(Path(directory, name)) for name in anatomies}, mapped
     except OSError as error:
         raise StoreError(
             f"external data cannot be laid out in {scratch or tempfile.gettempdir()}: {error.strerror}. It needs room "

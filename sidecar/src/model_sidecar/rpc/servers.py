@@ -31,7 +31,7 @@ from model_sidecar.rpc.front import Front
 from model_sidecar.rpc.health import AioHealth, HealthBoard, ThreadHealth, health_handler
 from model_sidecar.rpc.inference import InferenceService
 from model_sidecar.rpc.meters import GuardedMeters, Meters
-from model_sidecar.rpc.monitoring import MonitoringCalls
+from model_sidecar.rpc.monitoring import MonitoringCalls, serialized
 from model_sidecar.rpc.sockets import Placed, placed, placing
 from model_sidecar_client.wire import services
 
@@ -244,7 +244,7 @@ class ControlServer:
         self._fronts: list[Front] = []
         handlers = [
             services.handler(services.DEPLOYMENT, deployment),
-            services.handler(services.FEEDBACK, monitoring),
+            services.handler(services.FEEDBACK, monitoring, serializers={"GetDrift": serialized}),
             health_handler(ThreadHealth(board)),
         ]
         shown = (services.DEPLOYMENT, services.FEEDBACK, health.SERVICE)

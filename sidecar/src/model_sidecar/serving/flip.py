@@ -21,7 +21,6 @@ from model_sidecar.serving.policy import Holding
 from model_sidecar.serving.scribe import Scribe
 from model_sidecar.serving.stage import Model, Residents, Stage
 
-
 # What follows a publication would take the interpreter from those that it is for: about one answer's time is theirs first.
 _ANSWERS_FIRST_S = 0.001
 

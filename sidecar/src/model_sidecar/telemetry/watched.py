@@ -53,16 +53,16 @@ class ReportsCollector:
         yield missing
 
     def _quality(self) -> Iterable[Metric]:
-        return _quality([(each.site, _named_once(self._reports.quality_of(each))) for each in self._sites])
+        return _quality((each.site, _named_once(self._reports.quality_of(each))) for each in self._sites)
 
     def _drift(self) -> Iterable[Metric]:
-        return _drift([(each.site, _named_once(self._reports.drift_of(each))) for each in self._sites])
+        return _drift((each.site, _named_once(self._reports.drift_of(each))) for each in self._sites)
 
     def _bins(self) -> Iterable[Metric]:
         drift = self._reports.drift
         if not self._stream_counters or drift is None:
             return ()
-        return (_bins([(each.site, drift.totals(each.site)) for each in self._sites]),)
+        return (_bins((each.site, drift.totals(each.site)) for each in self._sites),)
 
 
 def _label(name: str) -> str:
@@ -85,7 +85,7 @@ def _named_once(reports: Iterable[Report]) -> list[Report]:
     return list(first.values())
 
 
-def _quality(rated: Sequence[tuple[Site, Sequence[VersionQuality]]]) -> Iterator[Metric]:
+def _quality(rated: Iterable[tuple[Site, Sequence[VersionQuality]]]) -> Iterator[Metric]:
     value = GaugeMetricFamily(
         "model_sidecar_quality",
         "Metrics over predictions of the last 24 hours, by the labels so far; those that end in _estimate without labels.",
@@ -122,7 +122,7 @@ def _quality(rated: Sequence[tuple[Site, Sequence[VersionQuality]]]) -> Iterator
     yield from (value, baseline, coverage, evidence, alarm)
 
 
-def _drift(drifted: Sequence[tuple[Site, Sequence[VersionDrift]]]) -> Iterator[Metric]:
+def _drift(drifted: Iterable[tuple[Site, Sequence[VersionDrift]]]) -> Iterator[Metric]:
     alarm = GaugeMetricFamily(
         "model_sidecar_drift_alarm",
         "1 while a version has drifted from its baseline, by the kind and the name of the stream that says most; else 0.",
@@ -147,15 +147,17 @@ def _drift(drifted: Sequence[tuple[Site, Sequence[VersionDrift]]]) -> Iterator[M
             told = (each.cause_kind or "", _label(each.cause)) if is_alarm else ("", "")
             alarm.add_metric((*labels, *told), is_alarm)
             evidence.add_metric((*labels, _ALL), max(0.0, each.evidence_log10))
+            most: dict[StreamKind, float] = {}
+            for stream in each.streams:
+                most[stream.kind] = max(most.get(stream.kind, 0.0), stream.evidence_log10)
             for kind in StreamKind:
-                of_kind = [stream.evidence_log10 for stream in each.streams if stream.kind is kind]
-                if of_kind:
-                    evidence.add_metric((*labels, kind), max(0.0, *of_kind))
+                if kind in most:
+                    evidence.add_metric((*labels, kind), most[kind])
             threshold.add_metric(labels, each.threshold_log10)
     yield from (alarm, evidence, threshold)
 
 
-def _bins(totals: Sequence[tuple[Site, Sequence[BinTotals]]]) -> Metric:
+def _bins(totals: Iterable[tuple[Site, Sequence[BinTotals]]]) -> Metric:
     family = CounterMetricFamily(
         "model_sidecar_stream_bin",
         "Rows in each bin of each stream: sums over sidecars are what one sidecar would have counted.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -33,7 +33,7 @@ class BinTotals:
     """All counts of a version since it is watched, (bins,), and whose bins they are."""
 
     watched: Watched
-    streams: tuple[Stream, ...]
+    streams: Sequence[Stream]
     counts: Counts
 
 

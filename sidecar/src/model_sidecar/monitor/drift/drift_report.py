@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import overload
 
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.release.digests import Digest
@@ -19,37 +18,6 @@ class DriftBin:
     label: str
     baseline_share: float
     share: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftBins(Sequence[DriftBin]):
-    """A stream's bins, each made when somebody looks at it: of two hundred streams, few are ever drawn.
-
-    Attributes:
-        labels: what each is called.
-        baseline: how many of the baseline's rows are in each, of `baseline_rows`.
-        hour: how many of the last hour's.
-    """
-
-    labels: tuple[str, ...]
-    baseline: tuple[int, ...]
-    baseline_rows: int
-    hour: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @overload
-    def __getitem__(self, place: int) -> DriftBin: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[DriftBin]: ...
-    def __getitem__(self, place: int | slice) -> DriftBin | Sequence[DriftBin]:
-        return tuple(self)[place]
-
-    def __iter__(self) -> Iterator[DriftBin]:
-        rows, baseline_rows = max(sum(self.hour), 1), max(self.baseline_rows, 1)
-        for label, was, count in zip(self.labels, self.baseline, self.hour, strict=True):
-            yield DriftBin(label=label, baseline_share=was / baseline_rows, share=count / rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,5 +65,5 @@ class VersionDrift:
     cause: str
     cause_kind: StreamKind | None
     summary: str
-    streams: tuple[DriftStream, ...]
+    streams: Sequence[DriftStream]
     notes: tuple[str, ...]

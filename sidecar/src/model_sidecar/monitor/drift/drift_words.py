@@ -10,8 +10,9 @@ import numpy as np
 
 from model_sidecar.monitor.detectors.evidence import weighted_each
 from model_sidecar.monitor.drift.bands import is_blind, margin, widened
-from model_sidecar.monitor.drift.drift_report import DriftBin, DriftBins, DriftStream, VersionDrift
+from model_sidecar.monitor.drift.drift_report import DriftBin, DriftStream, VersionDrift
 from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
+from model_sidecar.monitor.drift.parts import Parts
 from model_sidecar.monitor.drift.streams import OUTPUT, Stream
 from model_sidecar.release.baseline import ENOUGH_ROWS, MAX_FEATURES, StreamKind
 
@@ -56,6 +57,22 @@ def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
         for at, logarithm in enumerate(own)
         if logarithm >= _TELLING or (speaks and at == top)
     }
+
+    def told(at: int) -> DriftStream:
+        stream, logarithm = streams[at], own[at]
+        speaking, counts = logarithm >= _TELLING, hour[stream.first : stream.end]
+        return DriftStream(
+            name=stream.name,
+            kind=stream.kind,
+            baseline_rows=stream.rows,
+            rows=sum(counts),
+            evidence_log10=_log10(logarithm),
+            direction=_direction(stream, tips[at]) if speaking else "",
+            size=_size(tips[at], alarm=alarm) if speaking else 0.0,
+            alarm=alarm and (at == top or logarithm >= evidence.threshold),
+            bins=_bins(stream, counts),
+        )
+
     rows = watched.baseline.rows if watched.baseline is not None else 0
     return VersionDrift(
         version=watched.version,
@@ -69,20 +86,7 @@ def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
         cause=streams[top].name if speaks else "",
         cause_kind=streams[top].kind if speaks else None,
         summary=_summary(streams[top], tips[top], evidence) if speaks else _quiet(evidence),
-        streams=tuple(
-            DriftStream(
-                name=each.name,
-                kind=each.kind,
-                baseline_rows=each.rows,
-                rows=sum(hour[each.first : each.end]),
-                evidence_log10=_log10(own[at]),
-                direction=_direction(each, tips[at]) if own[at] >= _TELLING else "",
-                size=_size(tips[at], alarm=alarm) if own[at] >= _TELLING else 0.0,
-                alarm=alarm and (at == top or own[at] >= evidence.threshold),
-                bins=_bins(each, hour[each.first : each.end]),
-            )
-            for at, each in enumerate(streams)
-        ),
+        streams=Parts(len(streams), told),
         notes=_notes(watch),
     )
 
@@ -154,12 +158,17 @@ def _quiet(evidence: Evidence) -> str:
 
 
 def _bins(stream: Stream, hour: tuple[int, ...]) -> Sequence[DriftBin]:
+    rows, baseline_rows = max(sum(hour), 1), max(stream.rows, 1)
     if stream.kind is not StreamKind.CONSTANT:
-        return DriftBins(
-            labels=stream.labels, baseline=stream.reference, baseline_rows=stream.rows, hour=hour
+        return Parts(
+            len(stream.labels),
+            lambda at: DriftBin(
+                label=stream.labels[at],
+                baseline_share=stream.reference[at] / baseline_rows,
+                share=hour[at] / rows,
+            ),
         )
-    rows = max(sum(hour), 1)
-    share, was = max(hour) / rows, stream.reference[0] / max(stream.rows, 1)
+    share, was = max(hour) / rows, stream.reference[0] / baseline_rows
     return (
         DriftBin(label="the most common answers", baseline_share=was, share=share),
         DriftBin(

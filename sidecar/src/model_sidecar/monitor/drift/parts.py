@@ -1,0 +1,38 @@
+"""Sequences whose members are made when somebody looks at them, from what is kept in a few plain tuples and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar, overload
+
+Part = TypeVar("Part")
+
+
+class Parts(Sequence[Part]):
+    """So many parts, each made whenever somebody looks at it, and gone when he has.
+
+    Kept, they would be a thousand objects for a model, at which the garbage collector looks while nobody is answered. It
+    does not look at tuples of numbers and names.
+    """
+
+    __slots__ = ("_count", "_make")
+
+    def __init__(self, count: int, make: Callable[[int], Part]) -> None:
+        """So many, each made from its place."""
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> Part: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Part]: ...
+    def __getitem__(self, place: int | slice) -> Part | Sequence[Part]:
+        if isinstance(place, slice):
+            return [self._make(at) for at in range(self._count)[place]]
+        return self._make(range(self._count)[place])
+
+    def __iter__(self) -> Iterator[Part]:
+        return map(self._make, range(self._count))
