@@ -50,10 +50,12 @@ def read_file(disk: Disk, path: Path, *, limit: int, follow_symlink: bool) -> Fi
 
 def read_to(disk: Disk, fd: int, *, limit: int) -> bytes:
     """The rest of an open file, but at most `limit + 1` bytes: enough to see that there are more than the limit."""
-    content = b""
-    while len(content) <= limit and (part := disk.read(fd, min(limit + 1 - len(content), _CHUNK))):
-        content += part
-    return content
+    parts: list[bytes] = []
+    left = limit + 1
+    while left and (part := disk.read(fd, min(left, _CHUNK))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def write_file(disk: Disk, name: Path | str, parts: Iterable[bytes], *, dir_fd: int | None = None) -> float:

@@ -19,6 +19,7 @@ from model_sidecar.release.digests import digest_of
 log = logging.getLogger(__name__)
 
 _MAX_BYTES = 1 << 30
+_BEFORE = len(digest_of(b"")) + 1  # a digest and a space
 
 
 class Memory:
@@ -48,15 +49,15 @@ class Memory:
         """The records, oldest first, up to the first that is not as it was written. Empty where nothing can be read."""
         with self._lock:
             content = self._content()
-            records = []
-            self._ends = [0]
-            while end := content.find(b"\n", begin := self._ends[-1]) + 1:
-                digest, _, record = content[begin:end].partition(b" ")
-                if digest != digest_of(record).encode():
+            records, begin, self._ends = [], 0, [0]
+            while end := content.find(b"\n", begin) + 1:
+                record = content[begin + _BEFORE : end]
+                if content[begin : begin + _BEFORE] != digest_of(record).encode() + b" ":
                     break
                 records.append(record)
                 self._ends.append(end)
-            self._is_whole = self._ends[-1] == len(content)
+                begin = end
+            self._is_whole = begin == len(content)
             if not self._is_whole:
                 log.warning(
                     "%s is damaged behind generation %d: what it lost is read from the ledger again",
