@@ -23,12 +23,11 @@ MUTANTS = (
         name="pointer-before-the-answer",
         why="A bad version goes on answering for as long as the pointer takes, or hangs, though another is recorded.",
         file="serving/flip.py",
-        find="        self._publish(ready, generation=generation, since=since)\n        unshown, self._unshown = self._unshown, None\n",
+        find="        self._publish(ready, generation=generation, since=since, told=",
         replace=(
-            "        unshown, self._unshown = self._unshown, None\n"
-            "        if unshown is not None:\n"
-            "            self._scribe.show(unshown.commit)\n"
-            "        self._publish(ready, generation=generation, since=since)\n"
+            "        if entered is not None:\n"
+            "            self._scribe.show(entered.commit)\n"
+            "        self._publish(ready, generation=generation, since=since, told="
         ),
         tests=(
             _MANAGER
@@ -47,11 +46,40 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="told-before-it-answers",
+        why="Logs, metrics and the monitor take the interpreter first, and the bad version answers as long.",
+        file="serving/flip.py",
+        find="        entered, self._entered = self._entered, None\n",
+        replace=(
+            "        entered, self._entered = self._entered, None\n"
+            "        if entered is not None:\n"
+            "            self._tell(entered.told)\n"
+            "            entered = replace(entered, told=None)\n"
+        ),
+        tests=(_MANAGER + "test_a_version_answers_before_anybody_is_told_of_its_record",),
+    ),
+    Mutant(
+        name="all-that-happens-in-a-folder-is-news",
+        why="The files that an order opens and syncs make events that cost more than the order.",
+        file="serving/watch.py",
+        find=", event_filter=_NEWS",
+        replace="",
+        tests=("serving/test_watch.py::test_the_kernel_is_not_asked_about_opening_and_reading",),
+    ),
+    Mutant(
+        name="half-a-rename-is-waited-for",
+        why="One edit in fifty takes effect half a second later, or at the next poll.",
+        file="serving/watch.py",
+        find="InotifyMoveEventGrouper.delay = 0.0",
+        replace="pass",
+        tests=("serving/test_watch.py::test_a_file_that_is_moved_away_is_news_at_once",),
+    ),
+    Mutant(
         name="pointer-left-to-the-next-look",
         why="A script that reads the pointer after `sidecarctl rollback` finds the version that was rolled away from.",
         file="serving/flip.py",
-        find="        if unshown is not None:\n",
-        replace="        if False:\n",
+        find="        if entered is not None:\n            self._show(",
+        replace="        if False:\n            self._show(",
         tests=(
             _MANAGER
             + "test_a_recorded_version_answers_before_the_pointer_shows_it_and_the_order_is_answered_after",

@@ -26,6 +26,7 @@ from model_sidecar.errors import (
     VerificationError,
 )
 from model_sidecar.events import (
+    Committed,
     Event,
     LoadStarted,
     Published,
@@ -90,8 +91,9 @@ class Running:
         layout.model(SITE.model).mkdir(parents=True, exist_ok=True)
         self.pointer = layout.pointer(SITE.model, SITE.environment)
         self.events: queue.Queue[Event] = queue.Queue()
+        self.live_when_told: dict[type[Event], Version | None] = {}
         self.ledger = open_ledger(layout, SITE.model, SITE.environment, sidecar_id=sidecar)
-        self.janitor = Janitor(on_event=self.events.put)
+        self.janitor = Janitor(on_event=self.tell)
         self.stage = Stage(
             keep_standby=keep_standby, on_idle=lambda model: self.janitor.release(model, site=SITE)
         )
@@ -103,7 +105,7 @@ class Running:
             scribe=scribe,
             signature_of=shelf.signatures.get,
             janitor=self.janitor,
-            on_event=self.events.put,
+            on_event=self.tell,
         )
         self.manager = Manager(
             SITE,
@@ -113,7 +115,7 @@ class Running:
             loader=Loader(shelf.prepare, name="load"),
             board=self.board,
             keep_standby=keep_standby,
-            on_event=self.events.put,
+            on_event=self.tell,
         )
         self.source = Source(
             SITE,
@@ -121,9 +123,14 @@ class Running:
             fingerprint=shelf.fingerprint,
             deliver=self.manager.sighted,
             before_look=lambda: None,
-            on_event=self.events.put,
+            on_event=self.tell,
             poll_interval_s=poll_interval_s,
         )
+
+    def tell(self, event: Event) -> None:
+        live = self.stage.residents().live
+        self.live_when_told[type(event)] = live.version if live is not None else None
+        self.events.put(event)
 
     def start(self) -> Running:
         self.manager.start(look_again=self.source.wake)
@@ -532,6 +539,21 @@ def test_events_come_after_the_swap_and_say_what_it_took(running: Running) -> No
     assert isinstance(event, Published)
     assert (event.version, event.generation, event.previous) == (A, 1, None)
     assert {"verify", "load", "warm", "commit", "swap"} <= event.phases_s.keys()
+
+
+@pytest.mark.parametrize("way", ["ordered", "edited"])
+def test_a_version_answers_before_anybody_is_told_of_its_record(running: Running, way: str) -> None:
+    """What was recorded is told in the record's order, and nobody's telling holds the version up."""
+    running.deploy(A)
+    if way == "ordered":
+        running.deploy(B)
+    else:
+        running.edit(B)
+        running.wait(live=B)
+    told = [running.wait_event(Committed), running.wait_event(Published)]
+    told += [running.wait_event(Committed), running.wait_event(Published)]
+    assert [each.version for each in told] == [A, A, B, B]  # type: ignore[attr-defined]
+    assert running.live_when_told[Committed] == B
 
 
 def test_an_order_in_a_sidecar_that_goes_down_is_answered(tmp_path: Path, shelf: Shelf) -> None:
