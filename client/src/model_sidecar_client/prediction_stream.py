@@ -10,6 +10,7 @@ from model_sidecar_client import inference
 from model_sidecar_client.aio_pipes import AsyncPipe
 from model_sidecar_client.answers import Prediction
 from model_sidecar_client.channels import Metadata
+from model_sidecar_client.exchange import Exchange
 from model_sidecar_client.inference import Parameter, PredictCall, Signatures
 from model_sidecar_client.pipes import Pipe
 from model_sidecar_client.sharing import Sharing
@@ -19,7 +20,37 @@ from model_sidecar_client.transport import AsyncConnection, Connection
 _OPENED_ONCE = "a stream is opened once: call client.stream(…) for another"
 
 
-class PredictionStream:
+class _ToOneModel:
+    """What both kinds of stream know of the questions that are asked over them."""
+
+    def __init__(
+        self, signatures: Signatures, sharing: Sharing | None, model: str, metadata: Metadata | None
+    ) -> None:
+        self._signatures = signatures
+        self._sharing = sharing
+        self._model = model
+        self._metadata = metadata
+
+    def _asked(
+        self,
+        inputs: Mapping[str, Values],
+        version: str,
+        outputs: Sequence[str] | None,
+        request_id: str | None,
+        parameters: Mapping[str, Parameter] | None,
+    ) -> Exchange[Prediction]:
+        call = PredictCall(
+            model=self._model,
+            inputs=inputs,
+            version=version,
+            outputs=outputs,
+            request_id=request_id,
+            parameters=parameters,
+        )
+        return inference.predict(call, self._signatures, self._sharing)
+
+
+class PredictionStream(_ToOneModel):
     """One open stream to one model, from `Client.stream`; any number of threads may ask over it at once.
 
         with client.stream("recommendation-v1") as stream, ThreadPoolExecutor(8) as threads:
@@ -37,11 +68,8 @@ class PredictionStream:
         model: str,
         metadata: Metadata | None,
     ) -> None:
+        super().__init__(signatures, sharing, model, metadata)
         self._connection = connection
-        self._signatures = signatures
-        self._sharing = sharing
-        self._model = model
-        self._metadata = metadata
         self._pipe: Pipe | None = None
 
     def predict(
@@ -62,16 +90,8 @@ class PredictionStream:
         """
         if self._pipe is None:
             raise RuntimeError("the stream is not open: use `with client.stream(…) as stream:`")
-        call = PredictCall(
-            model=self._model,
-            inputs=inputs,
-            version=version,
-            outputs=outputs,
-            request_id=request_id,
-            parameters=parameters,
-        )
         return self._connection.run(
-            inference.predict(call, self._signatures, self._sharing),
+            self._asked(inputs, version, outputs, request_id, parameters),
             timeout_s=timeout_s,
             metadata=self._metadata,
             pipe=self._pipe,
@@ -93,7 +113,7 @@ class PredictionStream:
             self._pipe.cancel()
 
 
-class AsyncPredictionStream:
+class AsyncPredictionStream(_ToOneModel):
     """One open stream to one model, from `AsyncClient.stream`; any number of tasks may ask over it at once.
 
         async with client.stream("recommendation-v1") as stream:
@@ -110,11 +130,8 @@ class AsyncPredictionStream:
         model: str,
         metadata: Metadata | None,
     ) -> None:
+        super().__init__(signatures, sharing, model, metadata)
         self._connection = connection
-        self._signatures = signatures
-        self._sharing = sharing
-        self._model = model
-        self._metadata = metadata
         self._pipe: AsyncPipe | None = None
 
     async def predict(
@@ -130,16 +147,8 @@ class AsyncPredictionStream:
         """See `PredictionStream.predict`."""
         if self._pipe is None:
             raise RuntimeError("the stream is not open: use `async with client.stream(…) as stream:`")
-        call = PredictCall(
-            model=self._model,
-            inputs=inputs,
-            version=version,
-            outputs=outputs,
-            request_id=request_id,
-            parameters=parameters,
-        )
         return await self._connection.run(
-            inference.predict(call, self._signatures, self._sharing),
+            self._asked(inputs, version, outputs, request_id, parameters),
             timeout_s=timeout_s,
             metadata=self._metadata,
             pipe=self._pipe,
