@@ -69,7 +69,9 @@ def masks() -> list[int]:
     for file in Path("/proc/self/fdinfo").iterdir():
         with suppress(FileNotFoundError):
             lines = file.read_text().splitlines()
-            found += [int(line.split("mask:")[1].split()[0], 16) for line in lines if line.startswith("inotify ")]
+            found += [
+                int(line.split("mask:")[1].split()[0], 16) for line in lines if line.startswith("inotify ")
+            ]
     return found
 
 
