@@ -80,24 +80,38 @@ def resident_of(path: Path) -> int:
 def test_mapped_weights_are_out_of_the_process_before_their_session_goes(tmp_path: Path) -> None:
     """So that its destructor finds nothing to take down; the file has lost its name, and whoever reads on reads the same."""
     path = tmp_path / "weights.bin"
-    content = np.random.default_rng(0).bytes(4 * MIB)
+    content = np.random.default_rng(0).bytes(16 * MIB)
     path.write_bytes(content)
-    held = MappedFiles([path])
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        held = MappedFiles([path])
         path.unlink()
         assert mapped[:] == content
-        assert resident_of(path) == 4 * MIB
+        assert resident_of(path) == 16 * MIB
         with held:
             assert resident_of(path) == 0
         assert mapped[:] == content
 
 
-def test_a_file_that_is_not_there_holds_no_other_open(tmp_path: Path) -> None:
-    """Nor does one that was let go."""
-    (tmp_path / "there").write_bytes(b"x")
-    before = open_files()
-    with pytest.raises(FileNotFoundError):
-        MappedFiles([tmp_path / "there", tmp_path / "not there"])
-    with MappedFiles([tmp_path / "there"]):
+def test_only_large_files_that_are_mapped_are_held(tmp_path: Path) -> None:
+    """A file that the session has copied would keep its room for the model's life, and small ones only cost descriptors."""
+    small, copied, gone = tmp_path / "small", tmp_path / "copied", tmp_path / "gone"
+    small.write_bytes(bytes(MIB))
+    copied.write_bytes(bytes(16 * MIB))
+    with small.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        before = open_files()
+        with MappedFiles([small, copied, gone]):
+            assert open_files() == before
+
+
+def test_what_is_held_is_let_go_with_the_session(tmp_path: Path) -> None:
+    """Once; a second time nothing is left to do."""
+    path = tmp_path / "weights.bin"
+    path.write_bytes(bytes(16 * MIB))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        before = open_files()
+        held = MappedFiles([path])
         assert open_files() == before + 1
-    assert open_files() == before
+        for _ in range(2):
+            with held:
+                pass
+            assert open_files() == before

@@ -96,6 +96,9 @@ def test_a_file_on_its_way_is_no_news_until_it_has_arrived(
     assert not woken.wait(0.3)
     temporary.rename(pointer)
     assert woken.wait(WAIT_S)
+    quiet(woken)
+    pointer.rename(temporary)
+    assert woken.wait(WAIT_S), "the pointer's name has gone"
 
 
 def test_a_file_that_is_moved_away_is_news_at_once(

@@ -47,7 +47,7 @@ def load(
     graphs: dict[str, Graph] = {}
     mapped = MappedFiles()
     try:
-        with _paths(verified, anatomies, allowed=allow_external_data, scratch=scratch) as (paths, mapped):
+        with _paths(verified, anatomies, allowed=allow_external_data, scratch=scratch) as (paths, data):
             for name, path in paths.items():
                 graphs[name] = Graph(
                     path,
@@ -56,12 +56,24 @@ def load(
                     identity=verified.manifest.digest,
                     prepack=verified.manifest.runtime.prepack,
                 )
+            mapped = MappedFiles(data)
         graph, preprocessing = graphs[MODEL], graphs.get(PREPROCESSING)
         signature = graph.signature
         if preprocessing is not None:
             unshaped = anatomies[PREPROCESSING].unshaped
             signature = joined(preprocessing.signature, graph.signature, unshaped=unshaped)
         check_promise(verified.manifest.signature, signature)
+        return LoadedModel(
+            model=verified.model,
+            version=verified.version,
+            manifest=verified.manifest,
+            signature=signature,
+            graph=graph,
+            preprocessing=preprocessing,
+            baseline=_baseline(verified),
+            heaviest=max(anatomy.heaviest for anatomy in anatomies.values()),
+            mapped=mapped,
+        )
     except BaseException:
         # The traceback keeps this frame, and so the sessions, for as long as somebody looks at the error.
         with mapped:
@@ -69,17 +81,6 @@ def load(
                 each.close()
         give_back()
         raise
-    return LoadedModel(
-        model=verified.model,
-        version=verified.version,
-        manifest=verified.manifest,
-        signature=signature,
-        graph=graph,
-        preprocessing=preprocessing,
-        baseline=_baseline(verified),
-        heaviest=max(anatomy.heaviest for anatomy in anatomies.values()),
-        mapped=mapped,
-    )
 
 
 def _baseline(verified: VerifiedVersion) -> Baseline | None:
@@ -94,13 +95,13 @@ def _baseline(verified: VerifiedVersion) -> Baseline | None:
 @contextmanager
 def _paths(
     verified: VerifiedVersion, anatomies: Mapping[str, Anatomy], *, allowed: bool, scratch: Path | None
-) -> Iterator[tuple[dict[str, str], MappedFiles]]:
-    """Where the ONNX files can be opened, with their external data beside them if they have any, and that data, held open."""
+) -> Iterator[tuple[dict[str, str], list[Path]]]:
+    """Where the ONNX files can be opened, and their external data beside them if they have any."""
     locations = {name: anatomy.external_locations for name, anatomy in anatomies.items()}
     for name, external in locations.items():
         _check_external(name, external, verified, allowed=allowed)
     if not any(locations.values()):
-        yield {name: verified.files[name].path for name in anatomies}, MappedFiles()
+        yield {name: verified.files[name].path for name in anatomies}, []
         return
     try:
         # Only the owner can enter it (0700), and it is gone once the sessions have the files open.
@@ -108,8 +109,10 @@ def _paths(
             data = {each for external in locations.values() for each in external}
             for name in {*anatomies, *data}:
                 shutil.copyfile(verified.files[name].path, Path(directory, name))
-            mapped = MappedFiles(Path(directory, name) for name in data)
-            yield {name: str(Path(directory, name)) for name in anatomies}, mapped
+            yield (
+                {name: str(Path(directory, name)) for name in anatomies},
+                [Path(directory, name) for name in data],
+            )
     except OSError as error:
         raise StoreError(
             f"external data cannot be laid out in {scratch or tempfile.gettempdir()}: {error.strerror}. It needs room "

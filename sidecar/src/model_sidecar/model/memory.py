@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,7 @@ _MADV_DONTNEED = 4  # madvise(2)
 _MADV_COLLAPSE = 25  # linux/mman.h, since Linux 6.1
 _LEAST = 16 * HUGE
 _FILLED = 0.9
+_WORTH_HOLDING = 16 << 20  # a millisecond's worth
 
 
 def give_back() -> None:
@@ -50,34 +52,31 @@ class MappedFiles:
     """
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:
-        """Hold these files.
+        """Hold those of these files that are mapped, if they are large; what is mapped takes its room held or not.
 
-        Raises:
-            OSError: one cannot be opened.
+        Best effort: a file that cannot be held is left as slowly as it would be without this.
         """
-        self._files: list[int] = []
-        try:
+        self._files: list[FileIO] = []
+        with suppress(OSError):
+            mapped = {file for file, _, _ in _mappings()}
             for path in paths:
-                self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        except BaseException:
-            self.close()
-            raise
+                found = path.stat()
+                if found.st_size >= _WORTH_HOLDING and (found.st_dev, found.st_ino) in mapped:
+                    self._files.append(path.open("rb", buffering=0))
 
     def __enter__(self) -> Self:
         """Take the pages out of this process; whoever still reads them has the file read again."""
         with suppress(OSError):
-            found = map(os.fstat, self._files)
-            _advise(tuple(_mappings_of({(each.st_dev, each.st_ino) for each in found})), _MADV_DONTNEED)
+            found = [os.fstat(each.fileno()) for each in self._files]
+            held = {(each.st_dev, each.st_ino) for each in found}
+            if held:
+                _advise([(begin, size) for file, begin, size in _mappings() if file in held], _MADV_DONTNEED)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Let the files go, now that nothing maps them."""
-        self.close()
-
-    def close(self) -> None:
-        """Let the files go."""
         while self._files:
-            os.close(self._files.pop())
+            self._files.pop().close()
 
 
 def _advise(blocks: Iterable[tuple[int, int]], advice: int) -> None:
@@ -88,18 +87,16 @@ def _advise(blocks: Iterable[tuple[int, int]], advice: int) -> None:
         madvise(begin, size, advice)
 
 
-def _mappings_of(files: set[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Where mappings of these files (device, inode) begin and how long they are."""
-    if not files:
-        return
+def _mappings() -> Iterator[tuple[tuple[int, int], int, int]]:
+    """What is mapped from files: which file (device, inode), where it begins and how long it is."""
     with open("/proc/self/maps", "rb") as mappings:  # noqa: PTH123 - line by line
         for line in mappings:
             # proc_pid_maps(5): address, permissions, offset, device as major:minor in hexadecimal, inode.
             address, _, _, device, inode, *_ = line.split(maxsplit=5)
-            major, minor = (int(each, 16) for each in device.split(b":"))
-            if (os.makedev(major, minor), int(inode)) in files:
+            if inode != b"0":
+                major, minor = (int(each, 16) for each in device.split(b":"))
                 begin, end = (int(each, 16) for each in address.split(b"-"))
-                yield begin, end - begin
+                yield (os.makedev(major, minor), int(inode)), begin, end - begin
 
 
 def _large_blocks() -> Iterator[tuple[int, int]]:

@@ -7,12 +7,16 @@ that has just flipped.
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from model_sidecar.events import Listener, Released, Site
 from model_sidecar.serving.stage import Model
 
 log = logging.getLogger(__name__)
+
+_LATER_S = 0.05
+"""By then the version that has taken the place answers, and everybody was told of it."""
 
 
 class Janitor:
@@ -31,6 +35,7 @@ class Janitor:
         self._thread.shutdown(wait=True)
 
     def _close(self, model: Model, site: Site) -> None:
+        time.sleep(_LATER_S)
         try:
             model.close()
         except Exception:

@@ -81,8 +81,10 @@ class Watch(FileSystemEventHandler):
             and (path := Path(os.fsdecode(event.src_path))) in self._directories
         ):
             self._deleted.add(path)
-        shown = event.dest_path if event.event_type == EVENT_TYPE_MOVED else event.src_path
-        if not is_temporary(Path(os.fsdecode(shown))):
+        names = (
+            (event.src_path, event.dest_path) if event.event_type == EVENT_TYPE_MOVED else (event.src_path,)
+        )
+        if not all(is_temporary(Path(os.fsdecode(each))) for each in names):
             self._wake()
 
     def _renew(self, directory: Path) -> None:

@@ -31,8 +31,17 @@ class Parts(Sequence[Part]):
     def __getitem__(self, place: slice) -> Sequence[Part]: ...
     def __getitem__(self, place: int | slice) -> Part | Sequence[Part]:
         if isinstance(place, slice):
-            return [self._make(at) for at in range(self._count)[place]]
+            return tuple(self._make(at) for at in range(self._count)[place])
         return self._make(range(self._count)[place])
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Parts) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
 
     def __iter__(self) -> Iterator[Part]:
         return map(self._make, range(self._count))
