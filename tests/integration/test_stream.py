@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from support.rpc_models import counted_loop
 from support.sidecars import RunningSidecar, serving
@@ -16,6 +17,7 @@ from support.yard import MODEL, PROD, Yard
 from model_sidecar_client import (
     AsyncClient,
     AsyncPredictionStream,
+    InvalidRequestError,
     NotReachableError,
     Operator,
     Prediction,
@@ -236,3 +238,21 @@ def test_killed_under_threads_each_is_told(yard: Yard) -> None:
         client.wait_ready(MODEL)
         with client.stream(MODEL) as stream:
             assert stream.predict(ROWS).version == A
+
+
+def test_a_message_that_is_too_large_ends_its_stream_and_nobody_is_told_that_it_was_his(yard: Yard) -> None:
+    """Each who asks after that is told that the stream has ended, why, and what to do; another stream answers."""
+    yard.publish(A)
+    large = {"raw": np.zeros((200_000, 2), np.float32)}
+    with serving(yard, A, "--max-message", "1MiB") as sidecar, sidecar.client() as client:
+        with client.stream(MODEL) as stream:
+            assert stream.predict(ROWS).version == A
+            for asked in (large, ROWS):
+                with pytest.raises(UnavailableError, match="has ended") as told:
+                    stream.predict(asked)
+                assert "--max-message" in str(told.value)
+                assert "Open another" in str(told.value)
+        with client.stream(MODEL) as another:
+            assert another.predict(ROWS).version == A
+        with pytest.raises(InvalidRequestError, match="larger than max"):
+            client.predict(MODEL, large)

@@ -17,7 +17,7 @@ from model_sidecar_client.errors import (
     SidecarError,
     UnavailableError,
 )
-from model_sidecar_client.rpc_errors import told
+from model_sidecar_client.rpc_errors import ended, told
 from model_sidecar_client.wire import inference as wire
 
 # What grpc.aio (1.85) says of a call that the server had ended when a message was written to it. The server's own word,
@@ -109,7 +109,7 @@ class AsyncPipe:
             if error.details() == _WRITTEN_TOO_LATE:
                 self._end(lambda: UnavailableError(f"{self._target} has ended the stream while it was asked"))
             else:
-                self._end(lambda: self._translated(error))
+                self._end(lambda: ended(self._translated(error)))
         except asyncio.CancelledError:
             # grpc.aio's word for a call that was cancelled here; nobody cancels this task.
             self._end(
@@ -118,8 +118,8 @@ class AsyncPipe:
                 )
             )
 
-    def _end(self, ended: Callable[[], SidecarError]) -> None:
-        self._ended = ended
+    def _end(self, error: Callable[[], SidecarError]) -> None:
+        self._ended = error
         waiting = list(self._awaited)
         self._awaited.clear()
         while not self._outgoing.empty():
@@ -128,6 +128,6 @@ class AsyncPipe:
                 waiting.append(asked[1])
         for answer in waiting:
             if not answer.done():
-                answer.set_exception(ended())
+                answer.set_exception(error())
         # It may be waiting for something to write, for ever.
         self._outgoing.put_nowait(None)

@@ -20,7 +20,7 @@ from model_sidecar_client.errors import (
     SidecarError,
     UnavailableError,
 )
-from model_sidecar_client.rpc_errors import told
+from model_sidecar_client.rpc_errors import ended, told
 from model_sidecar_client.wire import inference as wire
 
 
@@ -149,11 +149,11 @@ class Pipe:
                     )
                 )
             else:
-                self._end(lambda: self._translated(error))
+                self._end(lambda: ended(self._translated(error)))
 
-    def _end(self, ended: Callable[[], SidecarError]) -> None:
+    def _end(self, error: Callable[[], SidecarError]) -> None:
         with self._ending:
-            self._ended = ended
+            self._ended = error
             waiting: list[_Asked | None] = [*self._awaited]
             self._awaited.clear()
             with suppress(Empty):
@@ -161,6 +161,6 @@ class Pipe:
                     waiting.append(self._outgoing.get_nowait())
         for each in waiting:
             if each is not None:
-                each.answer.put(ended())
+                each.answer.put(error())
         # gRPC's thread may be waiting for a question, for ever.
         self._outgoing.put(None)

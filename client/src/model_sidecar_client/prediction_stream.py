@@ -85,7 +85,8 @@ class PredictionStream(_ToOneModel):
         """One prediction. The arguments and errors are those of `Client.predict`, but nothing is tried again.
 
         An error is this prediction's alone, and the stream goes on; unless it has ended: UnavailableError (where the
-        sidecar goes down; what has no answer was not looked at), NotReachableError, and so for every later one.
+        sidecar goes down, what has no answer was not looked at; or where somebody's message was larger than it takes),
+        NotReachableError, and so for every later one.
         One that is given up, or is not answered in time, is passed over when its answer comes.
         """
         if self._pipe is None:

@@ -112,6 +112,21 @@ def translated(
     return _made(kind, message, found, code)
 
 
+def ended(error: SidecarError) -> SidecarError:
+    """The same error, of a stream that has ended by it, for whoever waits for an answer or asks after that.
+
+    A message that was too large is its sender's fault and nobody else's, and gRPC does not tell whose it was: to all of
+    them the stream is not there any more.
+    """
+    words = f"the stream has ended, and what has no answer gets none: {error}. Open another: client.stream(…)"
+    if isinstance(error, InvalidRequestError):
+        return UnavailableError(
+            f"{words}. A message larger than the sidecar's --max-message ends the stream that it is sent over"
+        )
+    error.args = (words,)
+    return error
+
+
 def told(reply: ModelStreamInferResponse) -> SidecarError:
     """The error that one answer of a stream tells of; of an InternalError where it says nothing but words."""
     parameters = reply.infer_response.parameters
