@@ -41,6 +41,8 @@ from support.yard import MODEL, PROD, Yard
 from model_sidecar.model.moving_out import moved_out
 from model_sidecar.release.names import ModelName, Version
 
+_AFTER_S = 0.4
+"""By then the version that left is released, too: a sidecar does that 50 ms after everybody was told."""
 Layout = Literal["few", "many", "apart"]
 
 BIG = ModelName("big")
@@ -164,7 +166,7 @@ def ask_beside_swaps(sidecar: RunningSidecar, found: Found, *, rounds: int) -> N
             def beside(act: object, gaps: list[float], p99s: list[float]) -> float:
                 begun = time.monotonic()
                 act()  # type: ignore[operator]
-                ended = time.monotonic() + 0.05
+                ended = time.monotonic() + _AFTER_S
                 waits = sorted((each.came - each.asked) * 1e3 for each in asker.between(begun, ended))
                 gaps.append(asker.longest_gap_ms(begun, ended))
                 p99s.append(waits[int(len(waits) * 0.99)])
