@@ -30,7 +30,7 @@ class _Entered:
     """A commit that nobody was told of and the pointer does not show: both wait until its version answers.
 
     Attributes:
-        told: the news of it; None where it was told before.
+        told: the news of it; None of a record that stood there already.
         urgent: whether there is little time for the pointer.
     """
 

@@ -7,7 +7,7 @@ that has just flipped.
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from model_sidecar.events import Listener, Released, Site
@@ -24,6 +24,7 @@ class Janitor:
 
     def __init__(self, *, on_event: Listener) -> None:
         self._on_event = on_event
+        self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="janitor")
 
     def release(self, model: Model, *, site: Site) -> None:
@@ -31,11 +32,12 @@ class Janitor:
         self._thread.submit(self._close, model, site)
 
     def stop(self) -> None:
-        """Close what was handed over, then end."""
+        """Close what was handed over, without another wait, then end."""
+        self._stopping.set()
         self._thread.shutdown(wait=True)
 
     def _close(self, model: Model, site: Site) -> None:
-        time.sleep(_LATER_S)
+        self._stopping.wait(_LATER_S)
         try:
             model.close()
         except Exception:
