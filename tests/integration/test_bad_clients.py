@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import http2
+from support.descriptors import open_descriptors
 from support.ports import free_port
 from support.sidecars import RunningSidecar, serving
 from support.terminations import counting
@@ -43,7 +44,7 @@ def memory(sidecar: RunningSidecar) -> int:
 
 def descriptors(sidecar: RunningSidecar) -> int:
     assert sidecar.process is not None
-    return len(list(Path(f"/proc/{sidecar.process.pid}/fd").iterdir()))
+    return open_descriptors(sidecar.process.pid)
 
 
 def assert_answers(sidecar: RunningSidecar) -> None:

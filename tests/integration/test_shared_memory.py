@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 import pytest
 from support import models
+from support.descriptors import open_files
 from support.shared import FOLDER, SharedObject, from_region, laid_in, register, registered
 from support.sidecars import RunningSidecar, serving
 from support.yard import MODEL, Yard
@@ -257,11 +258,11 @@ def test_a_region_is_given_back_however_it_is_let_go_of() -> None:
     region = Region(MIB)
     path = FOLDER / region.name
     assert path.stat().st_mode & 0o777 == 0o600
-    assert any(region.name in os.path.realpath(each) for each in Path("/proc/self/fd").iterdir())
+    assert any(region.name in each for each in open_files())
     del region
     gc.collect()
     assert not path.exists()
-    assert not any(path.name in os.path.realpath(each) for each in Path("/proc/self/fd").iterdir())
+    assert not any(path.name in each for each in open_files())
 
 
 STORY = """

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.descriptors import open_descriptors
 from support.ledgers import (
     MODEL,
     PROD,
@@ -438,13 +439,12 @@ def test_looking_costs_no_descriptors(registry: Registry) -> None:
     """A thousand looks and fifty commits leave as many descriptors open as there were."""
     ledger = registry.open()
     commit(ledger, A)
-    descriptors = Path("/proc/self/fd")
-    before = len([*descriptors.iterdir()])
+    before = open_descriptors()
     for _ in range(1000):
         ledger.refresh()
     for _ in range(50):
         commit(ledger, B)
-    assert len([*descriptors.iterdir()]) == before
+    assert open_descriptors() == before
 
 
 def test_a_look_says_what_pointer_and_ledger_mean(registry: Registry) -> None:

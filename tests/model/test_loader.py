@@ -13,6 +13,7 @@ import onnx
 import pytest
 from support import models
 from support.candidates import Candidates
+from support.descriptors import open_descriptors
 
 from model_sidecar.errors import Reason, StoreError, VerificationError
 from model_sidecar.model.loader import load
@@ -206,7 +207,3 @@ def test_a_refused_candidate_leaves_nothing_behind(candidates: Candidates) -> No
     assert open_descriptors() == before
     verified.close()
     assert "model.onnx" not in Path("/proc/self/maps").read_text(encoding="utf-8")
-
-
-def open_descriptors() -> list[str]:
-    return sorted(each.name for each in Path("/proc/self/fd").iterdir())

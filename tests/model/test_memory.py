@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support import models
 from support.candidates import Candidates
+from support.descriptors import open_descriptors
 from support.memory import resident_bytes
 
 from model_sidecar.model.memory import MappedFiles, onto_huge_pages
@@ -65,11 +66,6 @@ def test_memory_that_is_reserved_and_not_used_is_not_filled() -> None:
         assert resident_bytes() < before + 64 * MIB
 
 
-def open_files() -> int:
-    """How many descriptors this process has."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 def resident_of(path: Path) -> int:
     """How much of a mapped file is in this process."""
     blocks = Path("/proc/self/smaps").read_text().split("\n")
@@ -98,9 +94,9 @@ def test_only_large_files_that_are_mapped_are_held(tmp_path: Path) -> None:
     small.write_bytes(bytes(MIB))
     copied.write_bytes(bytes(16 * MIB))
     with small.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
-        before = open_files()
+        before = open_descriptors()
         with MappedFiles([small, copied, gone]):
-            assert open_files() == before
+            assert open_descriptors() == before
 
 
 def test_what_is_held_is_let_go_with_the_session(tmp_path: Path) -> None:
@@ -108,10 +104,10 @@ def test_what_is_held_is_let_go_with_the_session(tmp_path: Path) -> None:
     path = tmp_path / "weights.bin"
     path.write_bytes(bytes(16 * MIB))
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
-        before = open_files()
+        before = open_descriptors()
         held = MappedFiles([path])
-        assert open_files() == before + 1
+        assert open_descriptors() == before + 1
         for _ in range(2):
             with held:
                 pass
-            assert open_files() == before
+            assert open_descriptors() == before

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support import killers, models
 from support.candidates import Candidates
+from support.descriptors import open_descriptors, open_files
 from support.trials import children_of, cpu_s, limits_of, trial_of
 
 from model_sidecar.errors import Reason, ShortageError, SidecarError, UnavailableError, VerificationError
@@ -84,15 +85,15 @@ def test_a_model_that_kills_kills_a_child(
     candidates: Candidates, build: Callable[[], bytes], reason: str
 ) -> None:
     """A crash, an endless load or run, and hunger for memory each end a child, and are told apart; no child is left."""
-    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    open_before = open_descriptors()
     verified = candidates.verify(build())
-    files = len(list(Path("/proc/self/fd").iterdir())) - open_before
+    files = open_descriptors() - open_before
 
     error = refused(verified, Limits(1.0 if reason == "MODEL_TIMED_OUT" else 60.0, 512 << 20))
 
     assert (type(error), error.reason) == (VerificationError, reason), str(error)
     assert children_of(os.getpid()) == []
-    assert len(list(Path("/proc/self/fd").iterdir())) == open_before + files
+    assert open_descriptors() == open_before + files
 
 
 def test_a_crash_is_told_with_its_signal_and_where_it_came(candidates: Candidates) -> None:
@@ -144,7 +145,7 @@ def test_a_child_has_given_up_what_could_harm_others(candidates: Candidates) -> 
         nice = int((child / "stat").read_text().rpartition(")")[2].split()[16])
         assert nice == min(os.nice(0) + 5, 19)
         assert "NoNewPrivs:\t1" in (child / "status").read_text()
-        inherited = {str(each.readlink()) for each in (child / "fd").iterdir()}
+        inherited = open_files(pid)
         assert {each for each in inherited if "memfd:" in each} == {
             "/memfd:job (deleted)", "/memfd:model.onnx (deleted)",
         }  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.descriptors import open_files
 from support.watching import SITE, WAIT_S, KeptLog, readings, watched
 
 from model_sidecar.errors import UnavailableError
@@ -236,8 +237,7 @@ def test_a_directory_that_is_removed_is_made_again(tmp_path: Path) -> None:
         ids = log.predict(*[1.0] * 2000)
         assert log.tell(ids[0], 1.0) == "joined"
         assert log.tell(lost, 1.0) == "too_late"
-        held = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
-        assert not [each for each in held if each.startswith(str(folder)) and "deleted" in each]
+        assert not [each for each in open_files() if each.startswith(str(folder)) and "deleted" in each]
         assert not log.tallies.current().dropped
     with KeptLog(folder, limit=LIMIT) as log:
         assert log.tell(ids[0], 1.0) == "duplicate"

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from support.descriptors import open_descriptors
 from support.rpc_control import WAIT_S, Control, order
 from support.rpc_plane import RPC_S
 
@@ -31,10 +32,6 @@ from model_sidecar_client.wire.deployment import (
 
 VERSION = "2024.01.10.prod"
 ME = pwd.getpwuid(os.getuid()).pw_name
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -108,7 +105,7 @@ def test_the_door_carries_large_messages_both_ways(control: Control) -> None:
 
 def test_many_callers_at_once_are_all_answered_and_leave_nothing(control: Control) -> None:
     """Fifty connections are told apart and answered; afterwards no descriptor and no file is left of them."""
-    before = descriptors()
+    before = open_descriptors()
 
     def ask() -> None:
         with control.calling() as call:
@@ -121,9 +118,9 @@ def test_many_callers_at_once_are_all_answered_and_leave_nothing(control: Contro
         thread.join(WAIT_S)
     assert control.meters.ended.count(("/model_sidecar.v1.DeploymentService/GetStatus", "OK")) == 50
     ends = time.monotonic() + WAIT_S
-    while descriptors() > before + 4 and time.monotonic() < ends:
+    while open_descriptors() > before + 4 and time.monotonic() < ends:
         time.sleep(0.02)
-    assert descriptors() <= before + 4
+    assert open_descriptors() <= before + 4
     (own,) = (control.folder / ".control.sock.inner").iterdir()
     assert own.is_socket()
 
@@ -228,14 +225,14 @@ def test_callers_that_hang_up_leave_nothing_in_the_log(
 ) -> None:
     """However a connection ends, operators are told nothing of it: every call ends with one."""
     caplog.set_level("INFO")
-    before = descriptors()
+    before = open_descriptors()
     for _ in range(10):
         with connected(control) as made:
             made.sendall(os.urandom(1000))
         with control.calling() as call:
             call.GetStatus(GetStatusRequest(), timeout=RPC_S)
     ends = time.monotonic() + WAIT_S
-    while descriptors() > before + 4 and time.monotonic() < ends:
+    while open_descriptors() > before + 4 and time.monotonic() < ends:
         time.sleep(0.02)
     assert not [each.getMessage() for each in caplog.records if each.name == "model_sidecar.rpc.front"]
 

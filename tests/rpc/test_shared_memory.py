@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from grpc import StatusCode
 from numpy.typing import NDArray
+from support.descriptors import open_files
 from support.rpc_models import POOLED_S, ComputedModel, doubled, echo_signature
 from support.rpc_plane import RPC_S, Plane, error_info, infer_request
 from support.shared import (
@@ -81,8 +82,7 @@ def unusable(call: SimpleNamespace, key: str, byte_size: int, *, offset: int = 0
 
 def held(shared: SharedObject) -> int:
     """How many descriptors of an object this process has, besides its owner's."""
-    found = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
-    return found.count(str(shared.path)) - 1
+    return open_files().count(str(shared.path)) - 1
 
 
 def answers(call: SimpleNamespace) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
+from support.descriptors import open_descriptors
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,6 @@ class Footprint:
         return cls(
             memory=int(lines["VmRSS"].split()[0]) * 1024,
             threads=threads,
-            descriptors=len(list(Path(f"/proc/{pid}/fd").iterdir())),
+            descriptors=open_descriptors(pid),
             kinds=kinds,
         )

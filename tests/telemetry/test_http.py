@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from support.descriptors import open_descriptors
 
 from model_sidecar.config import Address, ServeSettings
 from model_sidecar.errors import ConfigurationError
@@ -312,7 +313,7 @@ def test_descriptors_do_not_grow(serve: Serve) -> None:
     """Two hundred requests, some of them broken off, leave no descriptor open."""
     server = serve()
     ask(server)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_descriptors()
     for number in range(200):
         if number % 4:
             ask(server)
@@ -320,4 +321,4 @@ def test_descriptors_do_not_grow(serve: Serve) -> None:
             with connect(server) as peer:
                 peer.sendall(b"GET / HT")
     server.stop(timeout_s=10)
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    assert open_descriptors() <= before
