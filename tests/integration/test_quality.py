@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from support.classifiers import A, classifying
+from support.classifiers import A, B, classifying
 from support.ports import free_port
 from support.sidecars import RunningSidecar, serving
 from support.yard import MODEL, PROD
@@ -125,3 +125,33 @@ def test_without_a_monitor_nothing_is_known(tmp_path: Path) -> None:
         with sidecar.client() as client:
             client.predict(MODEL, {"raw": [[0.0, 1.0]]})
         assert quality_of(sidecar) is None
+
+
+def imported(sidecar: RunningSidecar) -> list[str]:
+    """What a sidecar that tells of its imports has imported, in order."""
+    told = (line for line in sidecar.log.read_text().splitlines() if line.startswith("import time:"))
+    return [line.rpartition("|")[2].strip() for line in told]
+
+
+def test_nothing_is_imported_while_callers_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import keeps everybody waiting while it runs: once a version answers, watching, looking and flipping need none."""
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    port = free_port()
+    with serving(classifying(tmp_path), A, "--http", f"127.0.0.1:{port}") as sidecar:
+        with sidecar.operator() as operator:
+            operator.deploy(MODEL, B, environment=PROD, reason="to be rolled back")
+        before = imported(sidecar)
+        assert "numpy" in before
+
+        tell(sidecar, 40, wrong=2)
+        until(lambda: quality_of(sidecar), lambda each: each is not None and each.predictions == 40)
+        with sidecar.operator() as operator:
+            operator.drift(MODEL, environment=PROD)
+            operator.history(MODEL, environment=PROD)
+            operator.rollback(MODEL, environment=PROD, reason="looked at")
+        for page in ("/metrics", "/statusz"):
+            assert sidecar.http(page, port=port)
+
+        assert imported(sidecar)[len(before) :] == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -286,6 +288,24 @@ def test_rows_that_are_logged_twice_are_kept_once(tmp_path: Path) -> None:
         log.log.record(watched(), readings([prediction_id], [0.0]))
         log.tell(prediction_id, 1.0)
         assert log.heard.heard[0][1].prediction == 1.0
+
+
+def test_what_is_done_is_let_go_of() -> None:
+    """What the log was asked to do leaves the memory then, and not when more comes: that may be in hours."""
+    with KeptLog(None) as log:
+        done = threading.Event()
+
+        def task(_: Segments) -> None:
+            done.set()
+
+        there = weakref.ref(task)
+        log.log.submit(task, failed=lambda error: pytest.fail(str(error)))
+        del task
+        assert done.wait(WAIT_S)
+        ends = time.monotonic() + WAIT_S
+        while there() is not None and time.monotonic() < ends:
+            time.sleep(0.02)
+        assert there() is None
 
 
 def test_features_are_kept_of_a_sample(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _print_quality(model: ModelQuality) -> None:
             _print_indented([_METRICS_HEAD, *map(_metric_row, each.metrics)])
         _say(
             f"  predictions {each.predictions}  labels {each.labels}  coverage {each.coverage:.1%}  "
-            f"since {moment(each.window_start)}  evidence {each.evidence_log10:.1f} of {each.threshold_log10:.1f}"
+            f"since {moment(each.window_start)}  evidence {max(0.0, each.evidence_log10):.1f} of {each.threshold_log10:.1f}"
         )
     if not model.versions:
         _say(f"{model.model} {model.environment}: no version is watched yet")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 
+import numpy.ma  # noqa: F401 - numpy's own first `unique` would, on the monitor's thread: 9 ms in which nobody is answered
+
 from model_sidecar.events import Event, Published, Site
 
 

@@ -75,7 +75,7 @@ def _each_once(
 @option(
     "--external-weights",
     is_flag=True,
-    help="Put large weights into a file of their own, to be mapped rather than copied; serve needs --allow-external-data.",
+    help="Put large weights into a file of their own, to be mapped rather than copied, unless the model is faster with copies; serve needs --allow-external-data.",
 )
 @option("--data-snapshot-id", help="The data that it was trained on.")
 @option(

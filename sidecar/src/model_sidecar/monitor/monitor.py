@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -172,14 +172,18 @@ class Monitor:
                 released, self._released = self._released, set()
             worked = time.monotonic()
             _guarded("the monitor's work", self._work)
-            for then in waiting:
-                _guarded("what waits for a record", then)
+            self._go_on(waiting)
             # Observers are shown sooner what would fill the memory: features are wide, and an intake that fills is taken often.
             if stopping or worked - ticked >= TICK_S or self._read_this_tick.rows >= BLOCK_ROWS:
                 ticked = worked
                 _guarded("the monitor's tick", self._tick)
             for key in released:
                 self._sheets.pop(key, None)
+
+    def _go_on(self, waiting: Iterable[Callable[[], None]]) -> None:
+        # Apart, so that nothing of it is kept by a name of a loop that never ends.
+        for then in waiting:
+            _guarded("what waits for a record", then)
 
     def _work(self) -> None:
         taken_ms = time.time_ns() // 1_000_000

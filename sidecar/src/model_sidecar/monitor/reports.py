@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from model_sidecar.breath import breathe
 from model_sidecar.config import GuardMode
 from model_sidecar.events import Site
 from model_sidecar.monitor.drift.drift import Drift
@@ -31,10 +32,12 @@ class Reports:
 
     def quality_of(self, served: ServedSite, window_s: float = DAY_S) -> list[VersionQuality]:
         """How well the site's versions predict, the live one first."""
+        breathe()  # before each site: who looks may look at many
         return _live_first(served, self.quality.reports(served.site, window_s) if self.quality else ())
 
     def drift_of(self, served: ServedSite) -> list[VersionDrift]:
         """How far the site's versions have drifted, the live one first."""
+        breathe()
         return _live_first(served, self.drift.snapshot(served.site) if self.drift else ())
 
     def decisions_of(self, site: Site) -> Sequence[GuardDecision]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from model_sidecar.breath import breathe
 from model_sidecar.errors import InvalidRequestError, NotFoundError
 from model_sidecar.events import Site
 from model_sidecar.monitor.drift.drift_report import VersionDrift
@@ -74,6 +75,7 @@ class MonitoringCalls:
 
     def _fill(self, versions: Any, report: VersionQuality | VersionDrift, what: str) -> None:
         """Add a version's report; one that has no place in a message costs itself, and says so."""
+        breathe()
         try:
             filled(versions.add(), report)
         except Exception as error:  # noqa: BLE001 - it is told, and costs no more than itself

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,7 +9,8 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-_BREATH_S = 0.00005
+from model_sidecar.breath import breathe
+
 _END = b"# EOF\n"
 
 
@@ -32,8 +32,7 @@ def expose(registry: CollectorRegistry, accept: str = "") -> Exposition:
     for family in registry.collect():
         family.samples = [each for each in family.samples if not each.name.endswith("_created")]
         pieces.append(encode(_Only(family)).removesuffix(_END))
-        # Sleeping, if only for a moment, is what makes another thread that waits for the interpreter get it.
-        time.sleep(_BREATH_S)
+        breathe()
     if content_type.startswith("application/openmetrics-text"):
         pieces.append(_END)
     return Exposition(content_type, b"".join(pieces))

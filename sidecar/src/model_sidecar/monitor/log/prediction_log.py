@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,26 +196,33 @@ class PredictionLog:
                 self._first(self._segments)
         except Exception as error:  # noqa: BLE001 - whatever is the matter, what comes now is tried
             self._complain(error)
-        while True:
-            with self._lock:
-                self._lock.wait_for(lambda: self._stopping or self._waiting)
-                self._lock.wait_for(lambda: self._stopping or self._hurry, _GATHER_S)
-                self._hurry = False
-                waiting, self._waiting = self._waiting, deque()
-                self._rows = self._bytes = 0
-                stopping = self._stopping
-            blocks: list[_Rows] = []
-            for each in waiting:
-                if isinstance(each, _Rows):
-                    blocks.append(each)
-                    continue
-                self._write(blocks)
-                blocks = []
-                self._ask(each)
-            self._write(blocks)
-            if stopping:
-                break
+        stopping = False
+        while not stopping:
+            waiting, stopping = self._taken()
+            self._handle(waiting)
+            del waiting  # it may be hours until something comes
         self._segments.close()
+
+    def _taken(self) -> tuple[deque[_Rows | _Asked], bool]:
+        """What waits, once something does, and whether it is the last."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._stopping or self._waiting)
+            self._lock.wait_for(lambda: self._stopping or self._hurry, _GATHER_S)
+            self._hurry = False
+            waiting, self._waiting = self._waiting, deque()
+            self._rows = self._bytes = 0
+            return waiting, self._stopping
+
+    def _handle(self, waiting: Iterable[_Rows | _Asked]) -> None:
+        blocks: list[_Rows] = []
+        for each in waiting:
+            if isinstance(each, _Rows):
+                blocks.append(each)
+                continue
+            self._write(blocks)
+            blocks = []
+            self._ask(each)
+        self._write(blocks)
 
     def _write(self, blocks: Sequence[_Rows]) -> None:
         if not blocks:
