@@ -384,6 +384,24 @@ def test_validate_only_checks_and_moves_nothing(running: Running) -> None:
     assert released.version == B
 
 
+def test_whoever_is_refused_finds_it_in_the_status(running: Running) -> None:
+    """The status tells of a refusal before its answer does: who then asks finds no older trouble."""
+    running.deploy(A)
+    running.shelf.failures[B] = VerificationError("a byte is wrong", reason=Reason.DIGEST_MISMATCH)
+    found: queue.Queue[Reason | None] = queue.Queue()
+
+    def look(_: Future[Outcome]) -> None:  # on the manager's thread, at the moment of the answer
+        trouble = running.board.current().last_error
+        found.put(trouble.reason if trouble else None)
+
+    order = running.order_deploy(B)
+    order.add_done_callback(look)
+
+    with pytest.raises(VerificationError):
+        order.result(WAIT_S)
+    assert found.get(timeout=WAIT_S) is Reason.DIGEST_MISMATCH
+
+
 def test_a_changed_signature_is_refused_unless_it_is_allowed(running: Running) -> None:
     """A version that would break the live one's callers needs a word; the way back never does."""
     running.shelf.put(B, signature=WIDER)

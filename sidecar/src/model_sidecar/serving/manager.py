@@ -374,6 +374,7 @@ class Manager:
         wanted = self._wishes.wanted
         generation = wanted.generation if wanted else None
         self._troubles.order_refused(error, version=version, generation=generation)
+        self._post()  # before the answer, as where it was carried out
 
     def _refused(self, error: SidecarError, version: Version | None) -> None:
         wanted = self._wishes.wanted
