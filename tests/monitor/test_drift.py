@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from model_sidecar.monitor.drift.drift_report import VersionDrift
 from model_sidecar.monitor.drift.drift_watch import DriftWatch, Evidence
 from model_sidecar.monitor.drift.drift_words import report
 from model_sidecar.monitor.drift.reference import baseline_of
+from model_sidecar.monitor.drift.streams import Streams
 from model_sidecar.monitor.readings import NOWHERE, Readings, Watched
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.release.digests import digest_of
@@ -390,3 +392,14 @@ def test_counters_only_grow_and_snapshots_may_be_taken_meanwhile() -> None:
     (totals,) = traffic.drift.totals(SITE)
     score = next(each for each in totals.streams if each.kind is StreamKind.SCORE)
     assert totals.counts[score.first : score.end].sum() == 1010
+
+
+def test_the_garbage_collector_need_not_look_at_what_a_version_is_compared_with() -> None:
+    """Baseline, streams and a report are unknown to it: it lets nobody in while it looks, and they are a thousand objects."""
+    traffic = Traffic()
+    seen = tuple(traffic.goes_on(1).streams)
+    streams = Streams(traffic.watched).streams
+    gc.collect()  # by then it has found out of a tuple that nothing in it need be known
+    kept = [BASELINE.streams, streams, seen, *BASELINE.streams, *streams, *seen]
+    kept += [part for each in seen for part in (each.bins, *each.bins)]
+    assert not [each for each in kept if gc.is_tracked(each)]

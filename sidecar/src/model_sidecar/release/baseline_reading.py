@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -59,7 +58,7 @@ def parse_baseline(content: bytes) -> Baseline:
 
 def write_baseline(baseline: Baseline) -> bytes:
     """The bytes of `baseline.json`; the same baseline makes the same bytes."""
-    return strict_json.dumps({"schema_version": _SCHEMA, **asdict(baseline)})
+    return strict_json.dumps({"schema_version": _SCHEMA, **msgspec.to_builtins(baseline)})
 
 
 # The document as it stands in the file.

@@ -147,12 +147,9 @@ def _drift(drifted: Iterable[tuple[Site, Sequence[VersionDrift]]]) -> Iterator[M
             told = (each.cause_kind or "", _label(each.cause)) if is_alarm else ("", "")
             alarm.add_metric((*labels, *told), is_alarm)
             evidence.add_metric((*labels, _ALL), max(0.0, each.evidence_log10))
-            most: dict[StreamKind, float] = {}
-            for stream in each.streams:
-                most[stream.kind] = max(most.get(stream.kind, 0.0), stream.evidence_log10)
             for kind in StreamKind:
-                if kind in most:
-                    evidence.add_metric((*labels, kind), most[kind])
+                if kind in each.most_log10:
+                    evidence.add_metric((*labels, kind), each.most_log10[kind])
             threshold.add_metric(labels, each.threshold_log10)
     yield from (alarm, evidence, threshold)
 

@@ -124,6 +124,7 @@ class Drift:
                 cause="",
                 cause_kind=None,
                 summary=self._faults.tell(f"the drift of {watched.version}", error),
+                most_log10={},
                 streams=(),
                 notes=(),
             )

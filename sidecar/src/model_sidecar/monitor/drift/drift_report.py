@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from model_sidecar.release.baseline import StreamKind
 from model_sidecar.release.digests import Digest
 from model_sidecar.release.names import Version
 
+# A report has a thousand of the next two: the garbage collector, which lets nobody in while it looks, need not know of them.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftBin:
+
+class DriftBin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One bin of a stream: its share of the baseline's rows, and of the last hour's."""
 
     label: str
@@ -20,8 +23,7 @@ class DriftBin:
     share: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftStream:
+class DriftStream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One stream; the fields are those of the message (proto/model_sidecar/v1/feedback.proto).
 
     Attributes:
@@ -52,6 +54,7 @@ class VersionDrift:
         evidence_log10: as long as there is an alarm, what it began with; never below 0.
         alarm_since: None: no alarm.
         cause: the stream that says most; "" while none says anything, or less than tenfold evidence.
+        most_log10: the most evidence of any stream of a kind, of the kinds that there are; the message has it by stream.
     """
 
     version: Version
@@ -65,5 +68,6 @@ class VersionDrift:
     cause: str
     cause_kind: StreamKind | None
     summary: str
+    most_log10: Mapping[StreamKind, float]
     streams: Sequence[DriftStream]
     notes: tuple[str, ...]

@@ -86,6 +86,7 @@ def report(watch: DriftWatch, evidence: Evidence) -> VersionDrift:
         cause=streams[top].name if speaks else "",
         cause_kind=streams[top].kind if speaks else None,
         summary=_summary(streams[top], tips[top], evidence) if speaks else _quiet(evidence),
+        most_log10=_most(streams, own),
         streams=Parts(len(streams), told),
         notes=_notes(watch),
     )
@@ -157,16 +158,19 @@ def _quiet(evidence: Evidence) -> str:
     return "no alarm; nothing to tell" if evidence.rows else "no rows yet"
 
 
-def _bins(stream: Stream, hour: tuple[int, ...]) -> Sequence[DriftBin]:
+def _most(streams: Sequence[Stream], own: Sequence[float]) -> dict[StreamKind, float]:
+    most: dict[StreamKind, float] = {}
+    for stream, logarithm in zip(streams, own, strict=True):
+        most[stream.kind] = max(most.get(stream.kind, 0.0), _log10(logarithm))
+    return most
+
+
+def _bins(stream: Stream, hour: tuple[int, ...]) -> tuple[DriftBin, ...]:
     rows, baseline_rows = max(sum(hour), 1), max(stream.rows, 1)
     if stream.kind is not StreamKind.CONSTANT:
-        return Parts(
-            len(stream.labels),
-            lambda at: DriftBin(
-                label=stream.labels[at],
-                baseline_share=stream.reference[at] / baseline_rows,
-                share=hour[at] / rows,
-            ),
+        return tuple(
+            DriftBin(label=label, baseline_share=was / baseline_rows, share=now / rows)
+            for label, was, now in zip(stream.labels, stream.reference, hour, strict=True)
         )
     share, was = max(hour) / rows, stream.reference[0] / baseline_rows
     return (

@@ -1,4 +1,4 @@
-"""Sequences whose members are made when somebody looks at them, from what is kept in a few plain tuples and arrays."""
+"""Sequences whose members are made when somebody looks at them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ Part = TypeVar("Part")
 
 
 class Parts(Sequence[Part]):
-    """So many parts, each made whenever somebody looks at it, and gone when he has.
-
-    Kept, they would be a thousand objects for a model, at which the garbage collector looks while nobody is answered. It
-    does not look at tuples of numbers and names.
-    """
+    """So many parts, each made whenever somebody looks at it, and gone when he has: few who look need them all."""
 
     __slots__ = ("_count", "_make")
 

@@ -6,14 +6,13 @@ to the bit. Everything else about drift is made of counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.monitor.drift.parts import Parts
 from model_sidecar.monitor.hashing import answer_bins
 from model_sidecar.monitor.readings import Readings, Watched
 from model_sidecar.release.baseline import (
@@ -36,9 +35,8 @@ _WIDER = 0.1
 """By how much of its length the baseline's low..high is widened on either side before a value is out of range."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """One stream.
+class Stream(msgspec.Struct, frozen=True, gc=False):
+    """One stream: names and numbers, at which the garbage collector need not look while nobody is answered.
 
     Attributes:
         name, kind: as they are shown.
@@ -73,8 +71,7 @@ class Streams:
     def __init__(self, watched: Watched) -> None:
         """Lay out the streams that the version's baseline knows, or the few that need none."""
         baseline = watched.baseline or Baseline(0)
-        self._laid: list[_Laid] = []
-        self._firsts: list[int] = []
+        self._laid: list[Stream] = []
         self.bins = 0
         places = {name: index for index, name in enumerate(watched.features)}
         of_features = [each for each in baseline.streams if each.kind is StreamKind.FEATURE]
@@ -117,8 +114,8 @@ class Streams:
             labels = tuple(f"answers {number}" for number in range(1, ANSWER_BINS + 1))
             commonest = (baseline.commonest,) * ANSWER_BINS
             self._constant_first = self._lay_one(StreamKind.CONSTANT, labels, commonest, baseline.rows)
-        self.streams = Parts(len(self._laid), _made_of(self._laid, self._firsts))
-        del self._laid, self._firsts
+        self.streams = tuple(self._laid)
+        del self._laid
 
     def count(self, readings: Readings, counted: Mask, fresh: Mask) -> Counts:
         """How many rows fell into each bin, (bins,).
@@ -185,12 +182,12 @@ class Streams:
         return [] if bins is None or self._constant_first is None else [bins + self._constant_first]
 
     def _lay(self, streams: Iterable[_Laid]) -> NDArray[np.int64]:
+        """Lay these behind what is laid already; where the bins of each begin."""
         before = len(self._laid)
-        for each in streams:
-            self._laid.append(each)
-            self._firsts.append(self.bins)
-            self.bins += len(each[2])
-        return np.array(self._firsts[before:], dtype=np.int64)
+        for name, kind, labels, reference, rows in streams:
+            self._laid.append(Stream(name, kind, labels, self.bins, reference, rows))
+            self.bins += len(labels)
+        return np.array([each.first for each in self._laid[before:]], dtype=np.int64)
 
     def _lay_one(
         self, kind: StreamKind, labels: tuple[str, ...], reference: tuple[int, ...], rows: int
@@ -199,12 +196,7 @@ class Streams:
 
 
 _Laid = tuple[str, StreamKind, tuple[str, ...], tuple[int, ...], int]
-
-
-def _made_of(laid: list[_Laid], begins: list[int]) -> Callable[[int], Stream]:
-    names, kinds, labels, references, rows = zip(*laid, strict=True)
-    firsts = tuple(begins)
-    return lambda at: Stream(names[at], kinds[at], labels[at], firsts[at], references[at], rows[at])
+"""A stream before it has its place."""
 
 
 def _value_stream(column: StreamBaseline) -> _Laid:
