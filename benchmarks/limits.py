@@ -46,7 +46,7 @@ LIMITS: Mapping[str, str] = {
     ),
     "looking": (
         "What held longest with eight models was not work in one piece: numpy lets the interpreter go for each larger array and takes it back before anybody has woken up, and whoever waits is never told to insist. Eight models' "
-        "reports in a row kept it for 2 ms; a breath before each site's report is enough (1.8 ms of every scrape before, 0.5 after). What is left of a scrape or page is the garbage collector: 1 to 2 ms for four thousand objects of the versions that are not frozen as what the start made is, once in twenty scrapes and in two pages of five. Medians of three runs: /metrics 2.6, 1.9 and 1.0 (without the breath, then with it), /statusz 1.6, 1.6 and 4.0, GetDrift 1.1, 1.5 and 1.6. "
+        "reports in a row kept it for 2 ms; a breath before each site's report is enough (1.8 ms of every scrape before, 0.5 after). The garbage collector took 1 to 2 ms for four thousand objects of the versions, which are not frozen as what the start made is, once in twenty scrapes and in two pages of five; baselines, streams and reports are unknown to it now, which leaves 2,500 objects with half the references, and a page causes none of its full looks (it was 34). "
         "Found on the way: streams and bins kept as objects (a scrape made 12,000 of them, and full collections by it), an answer of a megabyte serialized in one go, file events of our own looks, a switch interval of 0.1 ms instead of 0.5 for as many "
         "requests, a report of drift that asked numpy four times for each of 200 streams, numpy's masked arrays imported amid the work (9 ms once), the last feedback kept in memory. Rarer collections of the oldest generation could not be told from these."
     ),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from support import http2
@@ -18,8 +22,12 @@ from support.sidecars import RunningSidecar, serving
 from support.terminations import counting
 from support.yard import MODEL, PROD, Yard
 
+from model_sidecar_client.wire.inference import ModelInferRequest
+
 A, B = "2024.01.10.prod", "2024.01.12.prod"
 MIB = 1 << 20
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 # What the allocator may keep of memory that was given back, and a generous rest: what grows without bound grows by more.
 SLACK = 96 * MIB
 
@@ -170,6 +178,43 @@ def test_messages_over_the_limit_are_refused_one_by_one(sidecar: RunningSidecar)
                 client.predict(MODEL, {"raw": np.zeros((1 << 18, 2), dtype=np.float32)})
     assert memory(sidecar) - before < SLACK
     assert_answers(sidecar)
+
+
+@pytest.mark.parametrize("part", ["inputs", "outputs", "raw_input_contents"])
+def test_a_flood_of_parts_in_a_message(sidecar: RunningSidecar, part: str) -> None:
+    """Half a million inputs, outputs or contents of nothing in one message are refused; it is not made objects of first."""
+    number = ModelInferRequest.DESCRIPTOR.fields_by_name[part].number
+    content = ModelInferRequest(model_name=MODEL).SerializeToString() + bytes((number << 3 | 2, 0)) * 500_000
+    before = memory(sidecar)
+    with grpc.insecure_channel(sidecar.data) as channel:
+        infer: Any = channel.unary_unary(INFER)
+        for _ in range(4):
+            with pytest.raises(grpc.RpcError, match=r"8192 parts \(inputs, outputs, ") as caught:
+                infer(content, timeout=60)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert memory(sidecar) - before < SLACK / 2
+    assert_answers(sidecar)
+
+
+def test_streams_of_one_connection_that_nobody_reads(sidecar: RunningSidecar) -> None:
+    """Each is taken some messages and then waits, however much the others bring."""
+    large = ModelInferRequest(model_name=MODEL, raw_input_contents=[b"\0" * (MIB - 1024)])
+    large.inputs.add(name="raw", datatype="FP32", shape=[(MIB - 1024) // 8, 2])
+    content = large.SerializeToString()
+    streams = 24
+    before = memory(sidecar)
+    with grpc.insecure_channel(sidecar.data) as channel:
+        stream: Any = channel.stream_stream(STREAM)
+        calls = [stream(itertools.repeat(content), timeout=60) for _ in range(streams)]
+        most, quiet = before, 0
+        while quiet < 10:  # until it has taken nothing more for a second
+            time.sleep(0.1)
+            held = memory(sidecar)
+            most, quiet = max(most, held), quiet + 1 if held <= most else 0
+        assert most - before < SLACK + streams * 8 * MIB
+        assert_answers(sidecar)
+        for each in calls:
+            each.cancel()
 
 
 def test_slow_writers_and_readers(sidecar: RunningSidecar) -> None:

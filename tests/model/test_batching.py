@@ -59,12 +59,26 @@ def test_a_model_that_mixes_its_rows_is_never_batched(candidates: Candidates, ki
     assert ("beside a row of nan" in why) == (kind == "not a number spreads"), why
 
 
+def test_a_model_that_quantizes_all_rows_by_one_scale_is_never_batched(candidates: Candidates) -> None:
+    """That is what the operator says it does, whatever made-up rows show of it; so without trying."""
+    batching, why = probe(dear(candidates, batchable.quantized()), (), max_rows=ROWS)
+    assert batching is None
+    assert why == "DynamicQuantizeLinear scales each row by what the others hold"
+
+
+def test_rows_that_are_all_clipped_do_not_hide_what_they_are_scaled_by(candidates: Candidates) -> None:
+    """Around examples as large as a model lets them be, others are too: some rows are made up small."""
+    examples = [Example({"x": np.full((1, 1024), 3, np.float32)}, {})]
+    batching, why = probe(dear(candidates, batchable.scaled()), examples, max_rows=ROWS)
+    assert batching is None
+    assert "is answered otherwise than alone" in why, why
+
+
 def test_golden_examples_are_what_rows_are_made_of(candidates: Candidates) -> None:
     """A table's indices cannot be made up: with examples that hold some there is something to try it with."""
-    model = models.table(*range(1000, 1064))
-    examples = [Example({"i": np.arange(64)}, {"y": np.arange(1000, 1064, dtype=np.float32)})]
+    examples = [Example({"i": np.arange(64)}, {})]
 
-    assert probe(dear(candidates, model), examples, max_rows=ROWS).batching is not None
+    assert probe(dear(candidates, batchable.embedded(64)), examples, max_rows=ROWS).batching is not None
     batching, why = probe(dear(candidates, models.table()), (), max_rows=ROWS)
     assert batching is None
     assert "of 0 made-up rows" in why

@@ -14,8 +14,9 @@ from grpc import StatusCode
 from numpy.typing import NDArray
 from support import batchable
 from support.candidates import Candidates
-from support.rpc_models import POOLED_S, WAIT_S, Compute, ComputedModel, doubled
+from support.rpc_models import POOLED_S, WAIT_S, Compute, ComputedModel, doubled, echo_signature
 from support.rpc_plane import ECHO, RPC_S, Noted, Plane, infer_request
+from support.shared import SharedObject, from_region, register
 
 from model_sidecar.errors import InferenceFailedError
 from model_sidecar.model.execution import Batching
@@ -222,6 +223,24 @@ def test_only_tensors_of_one_shape_are_put_together(
     assert model.given == [1, 7, 3]
     assert [each.outputs[0].shape[0] for each in ended] == [1, 1, 2, 2, 4]
     candidates.close()
+
+
+@pytest.mark.parametrize("width", [16 << 10, 1 << 10])
+def test_large_ones_are_run_by_themselves(tmp_path: Path, width: int) -> None:
+    """More than 64 KiB are not put together with others' (docs/contract.md), in the message or in shared memory."""
+    row = np.ones((1, width), "<f4")
+    here = infer_request(row.tobytes(), shape=row.shape)
+    there = from_region("r", row.nbytes, shape=row.shape)
+    for sent in (here, there):
+        model = batched(signature=echo_signature(Datatype.FP32, (-1, width)), warm_bytes=1 << 20)
+        with (
+            Plane(tmp_path, lanes=1, shared_memory=True).running() as plane,
+            plane.calling() as call,
+            SharedObject(row.nbytes) as shared,
+        ):
+            register(call, "r", shared.key, row.nbytes)
+            behind(plane, call, model, [sent] * 3)
+        assert model.given == ([1, 1, 1, 1] if width > 1 << 10 else [1, 3])
 
 
 def test_a_run_has_no_more_rows_than_pay(plane: Plane, call: SimpleNamespace) -> None:

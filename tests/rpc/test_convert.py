@@ -384,6 +384,36 @@ def test_a_typed_value_that_does_not_fit_its_type_is_refused(datatype: Datatype,
         take(typed(datatype, [0, value], (2,)), plan_of(echo_signature(datatype)))
 
 
+@pytest.mark.parametrize("datatype", [each for each in NUMERIC if each in TYPED_LIST])
+def test_long_typed_lists_become_arrays_piece_by_piece(datatype: Datatype) -> None:
+    """Each number in its place, also at the seams, and back; one that does not fit is still named by its own."""
+    values, signature = (EDGES[datatype] * 20_001)[:40_001], echo_signature(datatype)
+    asked = typed(datatype, values, (40_001,))
+    taken = take(asked, plan_of(signature))
+    assert same(taken.arrays["x"], array_of(datatype, values))
+    (given,) = answered(signature, taken, {"y": taken.arrays["x"]}).outputs
+    assert given.contents.SerializeToString() == asked.inputs[0].contents.SerializeToString()
+    if datatype in (Datatype.INT8, Datatype.UINT16):
+        values[33_000] = 70_000
+        with pytest.raises(InvalidInputError, match=f"element 33000 is 70000, expected .* {datatype}"):
+            take(typed(datatype, values, (40_001,)), plan_of(echo_signature(datatype)))
+
+
+def test_of_a_flood_of_tensors_the_first_that_does_not_fit_is_named() -> None:
+    """However many there are, of inputs, dimensions and outputs: no more are looked at than there may be."""
+    tensor = ("x", "FP32", (1, 2))
+    for sent, words in (
+        (request(*[tensor] * 500, raws=(ROW,) * 500), "'x' is there twice"),
+        (request(*[("", "", ())] * 500), "input '' is unknown"),
+        (request(*[tensor] * 500, raws=(ROW,)), "1 raw_input_contents for 500 inputs"),
+        (request(tensor, raws=(ROW,) * 500), "500 raw_input_contents for 1 inputs"),
+        (request(("x", "FP32", (1,) * 500), raws=(ROW,)), "shape \\[1, 1, .*, …\\], expected \\[-1, 2\\]"),
+        (request(tensor, raws=(ROW,), outputs=("y",) * 500), "'y' is asked for twice"),
+    ):
+        with pytest.raises(InvalidInputError, match=words):
+            take(sent, plan_of(FP32_2))
+
+
 def _packed(*lengths_and_bytes: tuple[int, bytes]) -> bytes:
     return b"".join(struct.pack("<I", length) + content for length, content in lengths_and_bytes)
 

@@ -16,15 +16,29 @@ from model_sidecar.release.tensors import Datatype
 
 def mlp(*, width: int = 256, layers: int = 8) -> bytes:
     """Model: x FP32[-1,width] → y FP32[-1,width]: what it costs is mostly to read its weights, however many rows there are."""
+    nodes, weights = _layers("x", width=width, layers=layers)
+    return build(nodes, [value("x", shape=(-1, width))], [value("y", shape=(-1, width))], weights)
+
+
+def embedded(rows: int, *, width: int = 256) -> bytes:
+    """Model: i INT64[-1] → y FP32[-1,width]: an MLP of the row at each index. Fails for an index that is none."""
+    nodes, weights = _layers("x", width=width, layers=8)
+    lookup = helper.make_node("Gather", ["rows", "i"], ["x"])
+    weights["rows"] = _normal((rows, width))
+    inputs = [value("i", Datatype.INT64, (-1,))]
+    return build([lookup, *nodes], inputs, [value("y", shape=(-1, width))], weights)
+
+
+def _layers(before: str, *, width: int, layers: int) -> tuple[list[Any], dict[str, NDArray[Any]]]:
     weights: dict[str, NDArray[Any]] = {}
-    nodes, before = [], "x"
+    nodes: list[Any] = []
     for layer in range(layers):
         weights[f"w{layer}"] = _normal((width, width), seed=layer) * np.float32((2 / width) ** 0.5)
         made = "y" if layer == layers - 1 else f"r{layer}"
         nodes.append(helper.make_node("MatMul", [before, f"w{layer}"], [f"m{layer}"]))
         nodes.append(helper.make_node("Relu", [f"m{layer}"], [made]))
         before = made
-    return build(nodes, [value("x", shape=(-1, width))], [value("y", shape=(-1, width))], weights)
+    return nodes, weights
 
 
 def convolution(*, pixels: int = 64) -> bytes:
@@ -103,6 +117,34 @@ def _statistics(mode: str) -> bytes:
         helper.make_node("Add", ["x", "apart"], ["y"]),
         rows=np.array([0], np.int64),
     )
+
+
+def quantized() -> bytes:
+    """Model: x FP32[-1,1024] → y FP32[-1,1024] = x between -1 and 1, in 255 steps of the widest of all rows.
+
+    Nearly every row that is made up is as wide as that allows, and so is in the same steps alone.
+    """
+    nodes = [
+        helper.make_node("Clip", ["x", "low", "high"], ["clipped"]),
+        helper.make_node("DynamicQuantizeLinear", ["clipped"], ["steps", "scale", "zero"]),
+        helper.make_node("DequantizeLinear", ["steps", "scale", "zero"], ["y"]),
+    ]
+    limits = {"low": np.array(-1, np.float32), "high": np.array(1, np.float32)}
+    return build(nodes, [value("x", shape=(-1, 1024))], [value("y", shape=(-1, 1024))], limits)
+
+
+def scaled() -> bytes:
+    """Model: x FP32[-1,1024] → y FP32[-1,1024] = x between -1 and 1, NaN as 0, over the greatest of all rows."""
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["none"]),
+        helper.make_node("Where", ["none", "zero", "x"], ["numbers"]),
+        helper.make_node("Clip", ["numbers", "low", "high"], ["clipped"]),
+        helper.make_node("Abs", ["clipped"], ["sizes"]),
+        helper.make_node("ReduceMax", ["sizes"], ["greatest"], keepdims=0),
+        helper.make_node("Div", ["clipped", "greatest"], ["y"]),
+    ]
+    limits = {name: np.array(at, np.float32) for name, at in (("low", -1), ("zero", 0), ("high", 1))}
+    return build(nodes, [value("x", shape=(-1, 1024))], [value("y", shape=(-1, 1024))], limits)
 
 
 MIXING: Mapping[str, Callable[[], bytes]] = {

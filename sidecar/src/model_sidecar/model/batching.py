@@ -2,7 +2,8 @@
 
 It may where each row is answered bit for bit as by itself, whatever rows stand beside it. A graph does not say so (a
 normalisation over the first axis looks like one over the second), so rows that differ are run alone and together. That
-is evidence, not proof; what does not agree to the last bit is never batched.
+is evidence, not proof; what does not agree to the last bit is never batched, and neither is what looks at all rows by its
+very definition.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, InvalidInputError
+from model_sidecar.model.anatomy import Operator
 from model_sidecar.model.execution import INLINE_S, Batching
 from model_sidecar.model.golden import Example
 from model_sidecar.model.loaded import LoadedModel
@@ -32,11 +34,21 @@ _RUNS = 3
 _BUDGET_S = 3.0
 """What all of it may take: a start waits for it, once for each version."""
 _SHARE = 4
-# How far made-up rows lie around what they are made from: few models are blind to all of these.
-_SPREADS = (1.0, 1.0, 10.0, 100.0)
+# Where made-up rows lie: around so much of what they are made from, and how far. Few models are blind to all of these; to one
+# that clips what it is given, small rows are the only ones that differ in how large they are.
+_SPREADS = ((1.0, 1.0), (0.0, 0.01), (1.0, 10.0), (1.0, 100.0))
 _SEED = 10
 # What one caller's row may hold, and no other's answer may show.
 _POISONS = (np.nan, np.inf, -np.inf)
+# These take one scale from the largest and the smallest of all values, other callers' among them. Made-up rows may all be
+# clipped to the same ones (onnx.ai, "DynamicQuantizeLinear"; onnxruntime's ContribOperators.md).
+_SCALED_TOGETHER = frozenset(
+    {
+        Operator("", "DynamicQuantizeLinear"),
+        Operator("com.microsoft", "DynamicQuantizeLSTM"),
+        Operator("com.microsoft", "DynamicQuantizeMatMul"),
+    }
+)
 
 
 class _UnfitError(Exception):
@@ -65,6 +77,7 @@ def probe(model: LoadedModel, examples: Sequence[Example], *, max_rows: int) -> 
     if model.cost_s <= INLINE_S:
         return Found(None, f"it takes {model.cost_s * 1e6:.0f} us, and is run inline")
     try:
+        _check_operators(model.operators)
         _check_signature(model.signature)
         found = _Probe(model, examples).batching(max(max_rows, _ROWS))
     except _UnfitError as error:
@@ -179,6 +192,12 @@ class _Probe:
         return time.thread_time() - begun
 
 
+def _check_operators(operators: frozenset[Operator]) -> None:
+    together = sorted(operator.name for operator in operators & _SCALED_TOGETHER)
+    if together:
+        raise _UnfitError(f"{' and '.join(together)} scales each row by what the others hold")
+
+
 def _check_signature(signature: Signature) -> None:
     for spec in (*signature.inputs, *signature.outputs):
         if spec.shape[:1] != (-1,):
@@ -228,22 +247,22 @@ def _variations(base: Sequence[Arrays], signature: Signature) -> Iterator[Arrays
     yield from base
     random = np.random.default_rng(_SEED)
     for numbers_only in (False, True):
-        for number, spread in enumerate(_SPREADS * 2):
+        for number, (share, spread) in enumerate(_SPREADS * 2):
             around = base[number % len(base)]
             steps = {name: random.standard_normal(array.shape) for name, array in around.items()}
             for side in (1.0, -1.0):
                 yield {
                     spec.name: _moved(
-                        around[spec.name], side * spread * steps[spec.name], numbers_only=numbers_only
+                        around[spec.name], share, side * spread * steps[spec.name], numbers_only=numbers_only
                     )
                     for spec in signature.inputs
                 }
 
 
-def _moved(array: NDArray[Any], by: NDArray[np.float64], *, numbers_only: bool) -> NDArray[Any]:
+def _moved(array: NDArray[Any], share: float, by: NDArray[np.float64], *, numbers_only: bool) -> NDArray[Any]:
     if array.dtype.kind == "f":
-        scale = np.maximum(1.0, np.abs(array.astype(np.float64)))
-        return np.asarray(array + by * scale).astype(array.dtype)
+        around = share * array.astype(np.float64)
+        return np.asarray(around + by * np.maximum(1.0, np.abs(around))).astype(array.dtype)
     if numbers_only:
         return array
     chosen = by > 0

@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from model_sidecar.errors import DeadlineOverError, InferenceFailedError, InvalidInputError
+from model_sidecar.model.anatomy import Operator
 from model_sidecar.model.brake import Brake
 from model_sidecar.model.execution import Batching
 from model_sidecar.model.graph import Graph
@@ -37,6 +38,7 @@ class LoadedModel:
         cost_s: seconds that one call takes; measured by rehearsal, ASSUMED_COST_S before.
         baseline: what it saw and said where it was published; None where nobody told, or it cannot be read.
         warm_bytes: how many bytes of input that call was given; 0 where none was measured.
+        operators: all that it uses, those of its preprocessing too.
         batching: what runs of several rows cost, as its trial found; None: each prediction is run by itself.
     """
 
@@ -51,6 +53,7 @@ class LoadedModel:
         preprocessing: Graph | None,
         baseline: Baseline | None = None,
         heaviest: int = 0,
+        operators: frozenset[Operator] = frozenset(),
         mapped: MappedFiles | None = None,
     ) -> None:
         self.model = model
@@ -62,6 +65,7 @@ class LoadedModel:
         self.cost_s = ASSUMED_COST_S
         self.warm_bytes = 0
         self.batching: Batching | None = None
+        self.operators = operators
         self._heaviest = heaviest
         self._mapped = mapped or MappedFiles()
         self._graph = graph

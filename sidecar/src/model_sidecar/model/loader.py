@@ -72,6 +72,7 @@ def load(
             preprocessing=preprocessing,
             baseline=_baseline(verified),
             heaviest=max(anatomy.heaviest for anatomy in anatomies.values()),
+            operators=frozenset().union(*(anatomy.operators for anatomy in anatomies.values())),
             mapped=mapped,
         )
     except BaseException:

@@ -18,7 +18,7 @@ from model_sidecar.errors import DeadlineOverError
 from model_sidecar.model.brake import pulled_by_all
 from model_sidecar.model.execution import Batching
 from model_sidecar.rpc.predicting import FAILED_S, Call, Predictor
-from model_sidecar.rpc.tensors_in import Taken
+from model_sidecar.rpc.tensors_in import MOST_DIMENSIONS, Taken
 from model_sidecar.rpc.waiting import ALONE, Job
 from model_sidecar.serving.site import ServedSite
 from model_sidecar.serving.stage import PREVIOUS, Lease, Model
@@ -226,7 +226,7 @@ def _shapes(request: ModelInferRequest) -> tuple[int, tuple[object, ...]]:
     """How many rows all inputs have, and what else they are, as they claim; 0 rows where they do not agree."""
     rows, shapes = -1, []
     for tensor in request.inputs[:]:
-        shape = tensor.shape[:]
+        shape = tensor.shape[:MOST_DIMENSIONS]
         if not shape or rows not in (-1, shape[0]):
             return 0, ()
         rows = shape[0]

@@ -10,19 +10,29 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import InferenceFailedError, InvalidRequestError
 from model_sidecar.release.names import ModelName, Version
+from model_sidecar.rpc.parts import check_parts
 from model_sidecar.rpc.pieces import Pieces, too_large
 from model_sidecar.rpc.plan import Plan
 from model_sidecar.rpc.tensors_in import Taken
 from model_sidecar.rpc.tensors_out import give
 from model_sidecar_client.wire.inference import ModelInferRequest, ModelInferResponse
 
+_MOST_INPUTS = 2048
+"""More than any model takes; each is looked at on the loop, a microsecond for each."""
+
 
 def parse_request(content: bytes) -> ModelInferRequest:
     """The request in these bytes; InvalidRequestError otherwise."""
+    check_parts(content)
     try:
-        return ModelInferRequest.FromString(content)
+        request = ModelInferRequest.FromString(content)
     except DecodeError as error:
         raise InvalidRequestError(f"the message is not an inference.ModelInferRequest: {error}") from error
+    if len(request.inputs) > _MOST_INPUTS:
+        raise InvalidRequestError(
+            f"the message has {len(request.inputs)} inputs: expected {_MOST_INPUTS} at most"
+        )
+    return request
 
 
 def answer(

@@ -32,6 +32,9 @@ TYPED_LIST: Mapping[Datatype, str] = {
 """The field of InferTensorContents for each datatype that has one: FP16 and BF16 travel raw only (OIP, section
 "Tensor Data")."""
 
+AT_ONCE = 16_384
+"""Elements of a typed list that are read or written in one go: half a millisecond in which nobody else has the interpreter."""
+
 _LENGTH = struct.Struct("<I")
 
 

@@ -201,7 +201,9 @@ class Predictions:
                 self._meters.inflight(served.site, -1)
 
     def _job(self, request: ModelInferRequest | None, call: Call) -> Job:
-        if request is not None and call.served is not None and not call.dear:
+        # What is large in shared memory is run by itself, as what is large in the message: putting together is copying.
+        small = call.size <= _PARSED_INLINE_BYTES
+        if request is not None and call.served is not None and small and not call.dear:
             return self._batches.job(call.served, request, call, cost_s=self._cost_s(call))
         return Job(self._cost_s(call), call.size, call.ends, call.brake)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.errors import InvalidInputError, Reason
-from model_sidecar.rpc.elements import strings, strings_from_raw, text
+from model_sidecar.rpc.elements import AT_ONCE, strings, strings_from_raw, text
 from model_sidecar.rpc.plan import Plan, TensorPlan
 from model_sidecar.rpc.regions import Window
 from model_sidecar.rpc.shared_tensors import REGION
@@ -18,6 +18,8 @@ from model_sidecar_client.wire.inference import InferParameter, ModelInferReques
 
 _LARGEST = (1 << 63) - 1
 _SHOWN = 16
+MOST_DIMENSIONS = 65
+"""One more than an array may have (numpy.org, "MAXDIMS")."""
 
 
 class Shared(Protocol):
@@ -60,21 +62,23 @@ def take(request: ModelInferRequest, plan: Plan, shared: Shared | None = None) -
             and what was found.
         NotFoundError: REGION_NOT_FOUND.
     """
-    # Slices: protobuf's containers are several times slower to iterate than lists.
-    tensors: Sequence[ModelInferRequest.InferInputTensor] = request.inputs[:]
-    raws: Sequence[bytes] = request.raw_input_contents[:]
+    # Slices: protobuf's containers are several times slower to iterate than lists. Of one more than there may be: one of
+    # those is unknown or there twice, and nobody looks at the others.
+    most = len(plan.inputs) + 1
+    tensors: Sequence[ModelInferRequest.InferInputTensor] = request.inputs[:most]
     elsewhere = sum(map(_is_shared, tensors))
-    if raws and len(raws) != len(tensors) - elsewhere:
+    raws, in_message = len(request.raw_input_contents), len(request.inputs) - elsewhere
+    if raws and raws != in_message:
         raise InvalidInputError(
-            f"{len(raws)} raw_input_contents for {len(tensors) - elsewhere} inputs: expected one for each, in their order"
+            f"{raws} raw_input_contents for {in_message} inputs: expected one for each, in their order"
             + (f" ({elsewhere} in shared memory have none)" if elsewhere else "")
         )
-    left = iter(raws)
+    left: Iterator[bytes] = iter(request.raw_input_contents[:most])
     arrays: dict[str, NDArray[Any]] = {}
     typed = False
     for tensor in tensors:
         wanted = _wanted(tensor, plan.inputs, arrays)
-        shape = tuple(tensor.shape[:])
+        shape = tuple(tensor.shape[:MOST_DIMENSIONS])
         count = _count(wanted, shape)
         contents = tensor.contents if tensor.HasField("contents") else None
         if elsewhere and _is_shared(tensor):
@@ -234,8 +238,18 @@ def _from_typed(contents: Any, wanted: TensorPlan, shape: tuple[int, ...], count
         where = f"input {wanted.name!r}"
         return strings(text(element, index, where=where) for index, element in enumerate(values))
     if wanted.typed_list in ("int_contents", "uint_contents") and wanted.dtype.itemsize < 4:
-        return _narrowed(np.array(values, dtype=np.int64), wanted)
-    return np.array(values, dtype=wanted.dtype)
+        return _narrowed(_array(values, np.dtype(np.int64)), wanted)
+    return _array(values, wanted.dtype)
+
+
+def _array(values: Sequence[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if len(values) <= AT_ONCE:
+        return np.array(values, dtype=dtype)
+    made = np.empty(len(values), dtype=dtype)
+    for start in range(0, len(values), AT_ONCE):
+        end = start + AT_ONCE
+        made[start:end] = np.array(values[start:end], dtype=dtype)
+    return made
 
 
 def _narrowed(values: NDArray[np.int64], wanted: TensorPlan) -> NDArray[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_sidecar.errors import InferenceFailedError
-from model_sidecar.rpc.elements import encoded_text, strings_to_raw
+from model_sidecar.rpc.elements import AT_ONCE, encoded_text, strings_to_raw
 from model_sidecar.rpc.plan import TensorPlan
 from model_sidecar.rpc.regions import Window
 from model_sidecar.rpc.shared_tensors import say
@@ -62,5 +62,7 @@ def array_of(arrays: Mapping[str, NDArray[Any]], wanted: TensorPlan) -> NDArray[
 
 def _fill(contents: Any, array: NDArray[Any], wanted: TensorPlan) -> None:
     assert wanted.typed_list is not None, "checked for all outputs before"
-    values = [encoded_text(each) for each in array.ravel()] if wanted.is_bytes else array.ravel().tolist()
-    getattr(contents, wanted.typed_list).extend(values)
+    flat, there = array.ravel(), getattr(contents, wanted.typed_list)
+    for start in range(0, len(flat), AT_ONCE):
+        some = flat[start : start + AT_ONCE]
+        there.extend([encoded_text(each) for each in some] if wanted.is_bytes else some.tolist())
