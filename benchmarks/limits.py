@@ -41,7 +41,7 @@ LIMITS: Mapping[str, str] = {
         "Without any hand-over to the ledger's thread, and without the upper directories' syncs, both of which are there for a reason, 7.25 ms became 6.73 in turns; on a disk that waits for nothing 4.8 are left."
     ),
     "swap": (
-        "2,000 small weights are released by as many destructors under the interpreter's lock: neither allocator settings nor huge pages move that, and while the allocator gives their memory back afterwards, somebody may wait for 20 to 30 ms. A caller's p99 beside the other process's varies between rounds by a half here: 1.04, 1.19, 1.22 and 1.41 were the medians of four runs with few weights. "
+        "2,000 small weights are released by as many destructors under the interpreter's lock: neither allocator settings nor huge pages move that, and while the allocator gives their memory back afterwards, somebody may wait for 20 to 30 ms. A caller's p99 beside the other process's varies between rounds by a half here: 1.04, 1.10, 1.19, 1.22 and 1.41 were the medians of five runs with few weights, 0.98 and 1.30 of two with thousands. "
         "Weights published apart are taken out of the process before their session goes, without that lock: 43 ms before, under one now."
     ),
     "looking": (
