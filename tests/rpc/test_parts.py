@@ -103,6 +103,14 @@ def test_bytes_that_are_no_message_are_left_to_the_parser(tail: bytes) -> None:
         parse_request(head + tail)
 
 
+def test_a_flood_does_not_hide_behind_what_nobody_reads() -> None:
+    """In a group of an unknown field, what looks like an input that is cut off is passed over, and what follows counts."""
+    hiding = b"\xa3\x06" + b"\x2a\x0b" + b"\xff" * 11 + b"\xa4\x06"
+    assert parse_request(hiding).ByteSize()
+    with pytest.raises(InvalidRequestError, match=f"more than {MOST_PARTS} parts"):
+        check_parts(hiding + of_inputs(MOST_PARTS + 1).SerializeToString())
+
+
 @given(st.binary(max_size=64), st.integers(0, 63))
 def test_no_bytes_break_the_count(content: bytes, shift: int) -> None:
     """Whatever is in a message, also amid one that is whole: it is counted, refused, or left to the parser."""

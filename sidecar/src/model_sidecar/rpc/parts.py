@@ -56,7 +56,10 @@ def _count(content: bytes, at: int, end: int, parts: int, *, is_tensor: bool) ->
         if kind == _LENGTH:
             size, at = _varint(content, at)
             if not is_tensor and tag >> 3 in _TENSORS:
-                parts = _count(content, at, min(at + size, end), parts, is_tensor=True)
+                with suppress(
+                    _MalformedError
+                ):  # no tensor, or within a group that nobody reads; what follows counts
+                    parts = _count(content, at, min(at + size, end), parts, is_tensor=True)
             elif is_tensor and tag >> 3 == _SHAPE and size > _LONGEST_SHAPE:
                 raise InvalidRequestError(
                     f"the shape of a tensor has {size} bytes: expected {_LONGEST_SHAPE} at most, for no array has so many "
