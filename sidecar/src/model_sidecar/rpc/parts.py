@@ -56,9 +56,8 @@ def _count(content: bytes, at: int, end: int, parts: int, *, is_tensor: bool) ->
         if kind == _LENGTH:
             size, at = _varint(content, at)
             if not is_tensor and tag >> 3 in _TENSORS:
-                with suppress(
-                    _MalformedError
-                ):  # no tensor, or within a group that nobody reads; what follows counts
+                # Else it is no tensor, or stands in a group that nobody reads: what follows counts.
+                with suppress(_MalformedError):
                     parts = _count(content, at, min(at + size, end), parts, is_tensor=True)
             elif is_tensor and tag >> 3 == _SHAPE and size > _LONGEST_SHAPE:
                 raise InvalidRequestError(
