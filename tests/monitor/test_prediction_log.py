@@ -321,9 +321,8 @@ def test_features_are_kept_of_a_sample(tmp_path: Path) -> None:
 
 def test_a_sample_is_within_every_larger_one() -> None:
     """Who is sampled at one share is at every larger one, and ids in a row are not sampled in rows."""
-    ids = 0x019A2B3C4D500000 + np.arange(
-        20_000
-    )  # always the same: by chance one start in six hundred is beyond the bounds
+    # Always the same: by chance one start in six hundred is beyond the bounds.
+    ids = 0x019A2B3C4D500000 + np.arange(20_000)
     small, large = sampled(ids, 0.1), sampled(ids, 0.5)
     assert not (small & ~large).any()
     assert 0.09 < small.mean() < 0.11

@@ -15,6 +15,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 _MAX_TAG = (1 << 32) - 1
 _MAX_VARINT_BYTES = 10
+_SIZES = {FIXED32: 4, FIXED64: 8}
 _RUN = {VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]", FIXED32: rb".{4}", FIXED64: rb".{8}"}
 
 
@@ -37,6 +38,46 @@ def as_varint(value: int) -> bytes:
     return bytes(written)
 
 
+def varint(content: bytes | mmap.mmap, at: int) -> tuple[int, int]:
+    """The number that begins at a position, and the position behind it.
+
+    Raises:
+        IndexError: the bytes end before it does.
+        DamagedError: it has more than 64 bits.
+    """
+    value = content[at]
+    if value < 0x80:
+        return value, at + 1
+    value &= 0x7F
+    for index in range(1, _MAX_VARINT_BYTES):
+        byte = content[at + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, at + index + 1
+    raise DamagedError("a number has more than 64 bits")
+
+
+def any_field(content: bytes, at: int) -> tuple[int, int, int]:
+    """The field at a position, whatever protobuf itself lets pass: its tag, where its value begins, the position behind it.
+
+    What is neither a number nor BYTES, such as the begin and the end of a group, has no value.
+
+    Raises:
+        DamagedError: there is no field.
+    """
+    try:
+        found, at = varint(content, at)
+        kind = found & 7
+        if kind == BYTES:
+            size, at = varint(content, at)
+            return found, at, at + size
+        if kind == VARINT:
+            return found, at, varint(content, at)[1]
+    except IndexError:
+        raise DamagedError("it ends in the middle of a field") from None
+    return found, at, at + _SIZES.get(kind, 0)
+
+
 class Reader:
     """Finds fields in a buffer. Positions only ever grow, so that reading ends whatever the bytes are."""
 
@@ -57,18 +98,18 @@ class Reader:
             found = content[at]
             at += 1
             if found >= 0x80:
-                found, at = self._varint(at - 1)
+                found, at = varint(content, at - 1)
             kind = found & 7
             if kind == BYTES:
                 value = content[at]
                 at += 1
                 if value >= 0x80:
-                    value, at = self._varint(at - 1)
+                    value, at = varint(content, at - 1)
                 value, at = at, at + value
             elif kind == VARINT:
-                value, at = self._varint(at)
-            elif kind in (FIXED32, FIXED64):
-                value, at = 0, at + (4 if kind == FIXED32 else 8)
+                value, at = varint(content, at)
+            elif kind in _SIZES:
+                value, at = 0, at + _SIZES[kind]
             else:
                 raise DamagedError(f"a field is of a kind that ONNX does not use ({kind})")
         except IndexError:
@@ -98,17 +139,3 @@ class Reader:
                 break
             at = match.end()
         return at
-
-    def _varint(self, at: int) -> tuple[int, int]:
-        """The number that begins at a position, and the position behind it."""
-        content = self._content
-        value = content[at]
-        if value < 0x80:
-            return value, at + 1
-        value &= 0x7F
-        for index in range(1, _MAX_VARINT_BYTES):
-            byte = content[at + index]
-            value |= (byte & 0x7F) << (7 * index)
-            if byte < 0x80:
-                return value, at + index + 1
-        raise DamagedError("a number has more than 64 bits")

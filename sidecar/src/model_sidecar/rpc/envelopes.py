@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from model_sidecar.model.wire import as_varint
+from model_sidecar.model.wire import BYTES, FIXED32, FIXED64, VARINT, DamagedError, any_field, as_varint, tag
 from model_sidecar.rpc.status import Failure
 from model_sidecar_client.wire.inference import ModelStreamInferResponse
 
@@ -13,7 +13,7 @@ CODE_KEY = "grpc-status"
 parameters of the trailers' names, bytes in base64."""
 
 _INFER_RESPONSE = b"\x12"  # field 2, a message
-_ID_FIELD = 3
+_ID = tag(3, BYTES)
 # Who writes the id behind a thousand other fields, or makes it longer than this, gets an error without it: neither the
 # time to find it nor the room for it is bounded by anything else.
 _MOST_FIELDS = 1000
@@ -44,35 +44,11 @@ def request_id(content: bytes) -> str:
         for _ in range(_MOST_FIELDS):
             if at >= len(content):
                 return found.decode()
-            key, at = _varint(content, at)
-            match key & 7:  # the wire types: varint, eight bytes, sized, four bytes
-                case 0:
-                    _, at = _varint(content, at)
-                case 1:
-                    at += 8
-                case 2:
-                    size, at = _varint(content, at)
-                    if key >> 3 == _ID_FIELD and size <= _LONGEST_ID:
-                        found = content[at : at + size]
-                    at += size
-                case 5:
-                    at += 4
-                case _:
-                    return ""
-    except (IndexError, UnicodeDecodeError):
+            key, begin, at = any_field(content, at)
+            if key & 7 not in (VARINT, FIXED64, BYTES, FIXED32):
+                return ""
+            if key == _ID and at - begin <= _LONGEST_ID:
+                found = content[begin:at]
+    except (DamagedError, UnicodeDecodeError):
         return ""  # no such message
     return ""
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends; IndexError where there is none."""
-    value = shift = 0
-    while True:
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
-        if shift > 63:
-            raise IndexError

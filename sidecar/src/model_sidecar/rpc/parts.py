@@ -9,25 +9,18 @@ from __future__ import annotations
 from contextlib import suppress
 
 from model_sidecar.errors import InvalidRequestError
+from model_sidecar.model.wire import BYTES, DamagedError, any_field, tag
 from model_sidecar_client.wire.inference import ModelInferRequest
 
 MOST_PARTS = 8192
 """Fields of a request and of its tensors: a model of sixteen hundred inputs needs no more."""
 
-_TENSORS = frozenset(
-    ModelInferRequest.DESCRIPTOR.fields_by_name[name].number for name in ("inputs", "outputs")
-)
-_SHAPE = ModelInferRequest.InferInputTensor.DESCRIPTOR.fields_by_name["shape"].number
+_REQUEST, _INPUT = ModelInferRequest.DESCRIPTOR, ModelInferRequest.InferInputTensor.DESCRIPTOR
+_TENSORS = frozenset(tag(_REQUEST.fields_by_name[name].number, BYTES) for name in ("inputs", "outputs"))
+_SHAPE = tag(_INPUT.fields_by_name["shape"].number, BYTES)
 _LONGEST_SHAPE = 1024
 """Bytes; a dimension has ten at most, and arrays have 64 at most (numpy.org, "MAXDIMS")."""
 _LEAST_BYTES = 2
-_LONGEST_VARINT = 10
-# What follows a field's tag (protobuf.dev, "Encoding").
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-
-
-class _MalformedError(Exception):
-    """The bytes are no message; the parser has the better words for that."""
 
 
 def check_parts(content: bytes) -> None:
@@ -38,7 +31,7 @@ def check_parts(content: bytes) -> None:
     """
     if len(content) < _LEAST_BYTES * MOST_PARTS:
         return
-    with suppress(_MalformedError):
+    with suppress(DamagedError):  # the parser has the better words for that
         _count(content, 0, len(content), 0, is_tensor=False)
 
 
@@ -51,41 +44,15 @@ def _count(content: bytes, at: int, end: int, parts: int, *, is_tensor: bool) ->
                 f"the message has more than {MOST_PARTS} parts (inputs, outputs, raw_input_contents, parameters and "
                 "their fields): send fewer, larger tensors"
             )
-        tag, at = _varint(content, at)
-        kind = tag & 7
-        if kind == _LENGTH:
-            size, at = _varint(content, at)
-            if not is_tensor and tag >> 3 in _TENSORS:
-                # Else it is no tensor, or stands in a group that nobody reads: what follows counts.
-                with suppress(_MalformedError):
-                    parts = _count(content, at, min(at + size, end), parts, is_tensor=True)
-            elif is_tensor and tag >> 3 == _SHAPE and size > _LONGEST_SHAPE:
-                raise InvalidRequestError(
-                    f"the shape of a tensor has {size} bytes: expected {_LONGEST_SHAPE} at most, for no array has so many "
-                    "dimensions"
-                )
-            at += size
-        elif kind == _VARINT:
-            _, at = _varint(content, at)
-        elif kind == _FIXED32:
-            at += 4
-        elif kind == _FIXED64:
-            at += 8
-        # Else a group begins or ends: its fields are fields.
+        found, begin, behind = any_field(content, at)
+        if not is_tensor and found in _TENSORS:
+            # What is damaged is no tensor, or stands in a group that nobody reads: what follows counts.
+            with suppress(DamagedError):
+                parts = _count(content, begin, min(behind, end), parts, is_tensor=True)
+        elif is_tensor and found == _SHAPE and behind - begin > _LONGEST_SHAPE:
+            raise InvalidRequestError(
+                f"the shape of a tensor has {behind - begin} bytes: expected {_LONGEST_SHAPE} at most, for no array has so "
+                "many dimensions"
+            )
+        at = behind
     return parts
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends."""
-    if at < len(content) and content[at] < 0x80:
-        return content[at], at + 1
-    value = 0
-    for shift in range(0, _LONGEST_VARINT * 7, 7):
-        if at >= len(content):
-            break
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise _MalformedError
