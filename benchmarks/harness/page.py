@@ -14,10 +14,13 @@ PLOTS = "benchmarks"
 
 _INTRODUCTION = """# Benchmarks
 
-Written by `make benchmarks`; edits are lost. **Every figure is a ratio** of two things that were run side by side and in
-turns in one run, so that it means something on other machines too: the median of the rounds, with the least and the greatest.
-Absolute numbers stand beside them only to be compared with others of the same table. Callers are processes of their own on
-the same cores: `h2load` where a server's capacity is meant, a Python client where a caller's wait is.
+Written by `make benchmarks`; edits are lost. **Figures of speed are ratios** of two things that were run side by side and
+in turns in one run, so that they mean something on other machines too: the median of the rounds, with the least and the greatest.
+Where the goal itself is a time or a size (ms, MB, MiB), it is that of the machine named below. What stands in a subject's tables
+without a goal is there to be compared within its table. Callers are processes of their own on the same cores: `h2load` where a
+server's capacity is meant, a Python client where a caller's wait is. The goals were set before anything was measured against them,
+by what the parts alone and other servers had shown; one that is missed stays, with what was tried and what limits it. An *echo* is a
+gRPC server that answers the same bytes and does nothing else; *raw* is onnxruntime called in a process by itself.
 """
 
 

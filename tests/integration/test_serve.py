@@ -199,6 +199,7 @@ def test_a_second_sidecar_on_the_same_addresses_fails_loudly(yard: Yard) -> None
 
         assert done.returncode == 2
         assert "another sidecar listens" in done.stderr
+        assert "MODEL_SIDECAR_CONTROL" in done.stderr, "it may have come from there, unseen"
         assert sidecar.predict()[1] == A
 
 

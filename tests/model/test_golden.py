@@ -275,12 +275,12 @@ def test_examples_of_a_verified_version_are_read_from_its_sealed_bytes(candidate
 @pytest.mark.parametrize(
     ("inputs", "outputs", "words"),
     [
-        ({}, {"y": ONE}, "call 1: no array input:x: expected x FP32"),
+        ({}, {"y": ONE}, "call 1: no array 'input:x', but none: expected x FP32"),
         ({"x": ONE, "z": ONE}, {"y": ONE}, "no input 'z': expected 'x'"),
         ({"x": ONE}, {"z": ONE}, "no output 'z': expected 'y'"),
-        ({"x": ONE.astype("f8")}, {"y": ONE}, r"input 'x' is <f8\[1\]: expected x FP32\[-1\]"),
-        ({"x": ONE}, {"y": ONE.astype("i4")}, r"output 'y' is <i4\[1\]: expected y FP32"),
-        ({"x": np.ones((1, 1), dtype="f4")}, {"y": ONE}, r"input 'x' is <f4\[1, 1\]"),
+        ({"x": ONE.astype("f8")}, {"y": ONE}, r"input 'x' is FP64\[1\]: expected x FP32\[-1\]"),
+        ({"x": ONE}, {"y": ONE.astype("i4")}, r"output 'y' is INT32\[1\]: expected y FP32"),
+        ({"x": np.ones((1, 1), dtype="f4")}, {"y": ONE}, r"input 'x' is FP32\[1, 1\]"),
     ],
 )
 def test_examples_of_another_model_are_refused(

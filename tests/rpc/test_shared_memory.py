@@ -332,6 +332,7 @@ def test_an_answer_that_does_not_fit_is_refused(call: SimpleNamespace, shared: S
     request = infer_request(ROW)
     laid_in(request.outputs.add(name="y"), "r", 7)
     told = refused(call.ModelInfer, request, StatusCode.INVALID_ARGUMENT, "REGION_INVALID")
+    assert "output 'y'" in told
     assert "8 bytes" in told
     assert shared.read(PAGE) == bytes(PAGE)
     answers(call)

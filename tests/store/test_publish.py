@@ -380,6 +380,7 @@ def test_large_weights_are_published_apart_and_the_version_answers_the_same(benc
     assert apart.call_s.keys() == {"mapped", "prepacked"}
     runtime = bench.written(apart)["runtime"]
     assert runtime == {"prepack": apart.call_s["mapped"] > 1.1 * apart.call_s["prepacked"]}
+    assert any("gain nothing" in each for each in apart.warnings) == runtime["prepack"]
     with bench.store.verify(NAME, Version("2024.01.16.prod")) as verified:
         assert verified.manifest.runtime.prepack is runtime["prepack"]
     assert bench.refused_at(VersionStore(bench.store.layout.root)) is Reason.EXTERNAL_DATA_REFUSED

@@ -34,7 +34,7 @@ from model_sidecar.monitor.quality.truths import name_of
 from model_sidecar.monitor.reading import read, sheet_of
 from model_sidecar.release.baseline import ENOUGH_ROWS, Baseline
 from model_sidecar.release.names import Environment
-from model_sidecar.release.tensors import Arrays, TensorSpec
+from model_sidecar.release.tensors import Arrays, TensorSpec, described
 
 _TRUTH = "truth"
 _CALL_ROWS = 1024
@@ -181,9 +181,7 @@ def _rows(arrays: Arrays, specs: Mapping[str, TensorSpec], path: Path) -> int:
         if array.dtype != spec.datatype.numpy or not TensorSpec(name, spec.datatype, wanted).admits(
             array.shape
         ):
-            raise _invalid(
-                f"{path}: {name!r} is {array.dtype.str}{list(array.shape)}: expected {spec.datatype}{list(wanted)}"
-            )
+            raise _invalid(f"{path}: {name!r} is {described(array)}: expected {spec.datatype}{list(wanted)}")
         if row is not None:
             counts[name] = len(array)
     if len(set(counts.values())) > 1:

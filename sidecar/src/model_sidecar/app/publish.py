@@ -182,6 +182,7 @@ def publish(
         warnings = (
             *_warnings(completed, rehearsal.examples, store.versions(model)),
             *warnings_of(baseline, verified.manifest.metrics),
+            *(_gained_nothing(calls) if external_weights and verified.manifest.runtime.prepack else ()),
         )
         staging.commit()
         return Published(
@@ -311,6 +312,15 @@ def _warnings(fields: Mapping[str, Any], examples: int, versions: list[Version])
             f"rollback_target {target} is no version of the store: rolling back to it would be refused"
         )
     return tuple(warnings)
+
+
+def _gained_nothing(call_s: Mapping[str, float]) -> tuple[str, ...]:
+    why = "it is faster with copies of them" if "mapped" in call_s else "mapped, it misses its golden outputs"
+    words = (
+        f"weights in a file of their own gain nothing here, for {why}, and serve needs --allow-external-data: publish it "
+        "without --external-weights"
+    )
+    return (words,)
 
 
 def _user() -> str:

@@ -141,7 +141,7 @@ _MODE = Parsed("mode", parse_mode, numbers=False)
     type=click.IntRange(min=0, max=1024),
     default=64,
     help="The most rows that are run at once of requests that wait for a thread, where a version gains by it and answers "
-    "each row the same; 0 or 1: every request is run by itself.",
+    "each row the same; fewer where more do not make a row cheaper; 0 or 1: every request is run by itself.",
 )
 @option(
     "--max-inflight",

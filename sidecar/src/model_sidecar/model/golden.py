@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from model_sidecar.errors import Reason, VerificationError
 from model_sidecar.release.manifest import GOLDEN
-from model_sidecar.release.tensors import Arrays, Signature, TensorSpec
+from model_sidecar.release.tensors import Arrays, Signature, TensorSpec, described
 from model_sidecar.store.sealing import SealedFile
 
 MAX_BYTES = 256 << 20
@@ -134,8 +134,9 @@ def check_examples(examples: Iterable[Example], signature: Signature, *, name: s
     for number, example in enumerate(examples, start=1):
         for tensor, spec in inputs.items():
             if tensor not in example.inputs:
+                found = ", ".join(repr(_key("input", each, number)) for each in example.inputs) or "none"
                 raise _invalid(
-                    f"{name}, call {number}: no array {_key('input', tensor, number)}: expected {spec}"
+                    f"{name}, call {number}: no array {_key('input', tensor, number)!r}, but {found}: expected {spec}"
                 )
         _check_side("input", example.inputs, inputs, number, name)
         _check_side("output", example.outputs, outputs, number, name)
@@ -150,9 +151,7 @@ def _check_side(side: str, arrays: Arrays, specs: Mapping[str, TensorSpec], numb
         # The shape of an output is what it really is, and compared as such.
         fits = side == "output" or spec.admits(array.shape)
         if array.dtype != spec.datatype.numpy or not fits:
-            raise _invalid(
-                f"{name}, call {number}: {side} {tensor!r} is {array.dtype.str}{list(array.shape)}: expected {spec}"
-            )
+            raise _invalid(f"{name}, call {number}: {side} {tensor!r} is {described(array)}: expected {spec}")
 
 
 def _bound(archive: zipfile.ZipFile, name: str) -> None:

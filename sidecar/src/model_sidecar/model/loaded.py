@@ -20,7 +20,7 @@ from model_sidecar.model.memory import HUGE, MappedFiles, give_back, onto_huge_p
 from model_sidecar.release.baseline import Baseline
 from model_sidecar.release.manifest import Manifest
 from model_sidecar.release.names import ModelName, Version
-from model_sidecar.release.tensors import Arrays, Signature
+from model_sidecar.release.tensors import Arrays, Signature, described
 
 ASSUMED_COST_S = 0.01
 """What a call is taken to cost until one was measured: dear enough to be kept off an event loop."""
@@ -177,9 +177,7 @@ class LoadedModel:
             if array is None:
                 raise InvalidInputError(f"input {name!r} is missing: expected {spec}", input=name)
             if array.dtype != dtype or array.ndim != rank:
-                raise InvalidInputError(
-                    f"input {name!r} is {array.dtype.str}{list(array.shape)}: expected {spec}", input=name
-                )
+                raise InvalidInputError(f"input {name!r} is {described(array)}: expected {spec}", input=name)
         if len(inputs) > len(self._expected):
             names = [spec.name for spec in self.signature.inputs]
             unknown = next(name for name in inputs if name not in names)

@@ -130,7 +130,7 @@ def _check_external(
     if not allowed:
         raise VerificationError(
             f"{name} keeps tensors in other files ({shown}), which is refused without "
-            "--allow-external-data. Or save the model with its weights inside",
+            "--allow-external-data (of `serve`, and of `publish`): give it, or save the model with its weights inside",
             reason=Reason.EXTERNAL_DATA_REFUSED,
             file=name,
         )

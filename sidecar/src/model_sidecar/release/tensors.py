@@ -60,6 +60,12 @@ _NUMPY: Mapping[Datatype, np.dtype[Any]] = {
 }
 
 
+def described(array: NDArray[Any]) -> str:
+    """An array's type and shape, written as a `TensorSpec` is: `FP32[3, 5]`; numpy's own name of a type that has none there."""
+    name = next((each for each, dtype in _NUMPY.items() if dtype == array.dtype), array.dtype.str)
+    return f"{name}{list(array.shape)}"
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A tensor by name, datatype and shape; -1 in the shape stands for any size, `()` is a scalar."""

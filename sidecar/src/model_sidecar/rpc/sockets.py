@@ -108,7 +108,10 @@ def _refuse_another(path: Path) -> None:
                 f"cannot listen on unix:{path}: a socket stands there, and whether somebody listens cannot be told: "
                 f"{error}"
             ) from error
-    raise ConfigurationError(f"another sidecar listens on unix:{path}: stop that one, or name another socket")
+    raise ConfigurationError(
+        f"another sidecar listens on unix:{path}: stop that one, or name another socket (an address that no option names "
+        "is taken from MODEL_SIDECAR_DATA and MODEL_SIDECAR_CONTROL, where they are set)"
+    )
 
 
 @contextmanager

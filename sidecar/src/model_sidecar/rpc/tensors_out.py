@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_sidecar.errors import InferenceFailedError
+from model_sidecar.errors import InferenceFailedError, InvalidInputError
 from model_sidecar.rpc.elements import AT_ONCE, encoded_text, strings_to_raw
 from model_sidecar.rpc.plan import TensorPlan
 from model_sidecar.rpc.regions import Window
@@ -39,12 +39,19 @@ def give(
         array = array_of(arrays, each)
         tensor = response.outputs.add(name=each.name, datatype=each.datatype, shape=array.shape)
         if windows and (window := windows.get(each.name)) is not None:
-            say(tensor.parameters, window, window.write(strings_to_raw(array) if each.is_bytes else array))
+            say(tensor.parameters, window, _put(each, array, window))
             response.raw_output_contents.append(b"")
         elif typed:
             _fill(tensor.contents, array, each)
         else:
             response.raw_output_contents.append(strings_to_raw(array) if each.is_bytes else array.tobytes())
+
+
+def _put(wanted: TensorPlan, array: NDArray[Any], window: Window) -> int:
+    try:
+        return window.write(strings_to_raw(array) if wanted.is_bytes else array)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"output {wanted.name!r}: {error}", reason=error.reason) from error
 
 
 def array_of(arrays: Mapping[str, NDArray[Any]], wanted: TensorPlan) -> NDArray[Any]:

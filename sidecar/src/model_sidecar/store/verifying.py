@@ -145,7 +145,7 @@ class VersionDirectory:
         if external and not allowed:
             raise VerificationError(
                 f"{self.shown} holds external data ({_some(external)}), which is refused without "
-                "--allow-external-data. Or save the model with its weights inside",
+                "--allow-external-data (of `serve`, and of `publish`): give it, or save the model with its weights inside",
                 reason=Reason.EXTERNAL_DATA_REFUSED,
                 file=external[0],
             )
